@@ -1,0 +1,9 @@
+//! SIMD kernels and the plain reference that defines what they must compute, bit for bit; the only room for `unsafe`.
+//!
+//! Never here: the graph, threads, files, the environment, policy.
+
+pub mod image;
+pub mod isa;
+
+pub use image::Image;
+pub use isa::Isa;
