@@ -1,0 +1,48 @@
+//! Packed weights, shared between the plans of all candidates: a candidate costs microseconds to prepare, not a packing.
+
+use holdfast_common::Digest;
+use holdfast_common::graph::OpId;
+use holdfast_kernels::float::PackedF32;
+use holdfast_kernels::int8::{PackedDepthwise, PackedWeights};
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::sync::{Arc, Mutex};
+
+/// Weights of one operation in one precision; one entry a convolution group.
+#[derive(Debug)]
+pub enum Packed {
+    /// Floats for dense kernels.
+    Float(Vec<PackedF32>),
+    /// Floats for depthwise kernels, `[channel][kh][kw]`; these pack themselves, they are small.
+    FloatDepthwise(Vec<f32>),
+    /// Codes for dense kernels.
+    Int8(Vec<PackedWeights>),
+    /// Codes for depthwise kernels.
+    Int8Depthwise(PackedDepthwise),
+}
+
+/// What has been packed for one graph on one instruction set.
+#[derive(Debug, Default)]
+pub struct PackedCache {
+    packed: Mutex<HashMap<(Option<Digest>, OpId), Arc<Packed>>>,
+}
+
+impl PackedCache {
+    /// The packed weights of an operation under a scheme (`None`: float), packed now if they are not there yet.
+    pub fn get<E>(
+        &self,
+        scheme: Option<Digest>,
+        op: OpId,
+        pack: impl FnOnce() -> Result<Packed, E>,
+    ) -> Result<Arc<Packed>, E> {
+        if let Some(known) = lock(&self.packed).get(&(scheme, op)) {
+            return Ok(Arc::clone(known));
+        }
+        let packed = Arc::new(pack()?);
+        Ok(Arc::clone(lock(&self.packed).entry((scheme, op)).or_insert(packed)))
+    }
+}
+
+fn lock<K: Eq + Hash, V>(map: &Mutex<HashMap<K, V>>) -> std::sync::MutexGuard<'_, HashMap<K, V>> {
+    map.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
