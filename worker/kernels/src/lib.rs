@@ -2,8 +2,10 @@
 //!
 //! Never here: the graph, threads, files, the environment, policy.
 
+pub mod geometry;
 pub mod image;
 pub mod isa;
 
+pub use geometry::{ConvGeometry, GeometryError};
 pub use image::Image;
 pub use isa::Isa;
