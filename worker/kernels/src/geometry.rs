@@ -210,10 +210,7 @@ impl ConvGeometry {
             }
         }
         for (buffer, image) in [("input", &self.input), ("output", &self.output)] {
-            let row = (image.width as u128 - 1) * image.pixel_stride as u128 + image.channels as u128;
-            let columns_overlap = image.width > 1 && image.pixel_stride < image.channels;
-            let rows_overlap = image.height > 1 && (image.row_stride as u128) < row;
-            if columns_overlap || rows_overlap {
+            if overlaps(image) {
                 return Err(GeometryError::Overlap { buffer });
             }
         }
@@ -273,6 +270,29 @@ impl ConvGeometry {
             ("output.offset", self.output.offset),
         ]
     }
+}
+
+/// Whether every element of an image's interior lies in a buffer of `len` elements; overlapping pixels do not.
+pub fn image_fits(image: &Image, len: usize) -> bool {
+    if image.height == 0 || image.width == 0 || image.channels == 0 {
+        return true;
+    }
+    let fields = [image.height, image.width, image.channels, image.pixel_stride, image.row_stride, image.offset];
+    if fields.into_iter().any(|value| value > EXTENT_MAX) || overlaps(image) {
+        return false;
+    }
+    let end = image.offset as u128
+        + (image.height - 1) as u128 * image.row_stride as u128
+        + (image.width - 1) as u128 * image.pixel_stride as u128
+        + image.channels as u128;
+    end <= len as u128
+}
+
+fn overlaps(image: &Image) -> bool {
+    let row = (image.width as u128 - 1) * image.pixel_stride as u128 + image.channels as u128;
+    let columns_overlap = image.width > 1 && image.pixel_stride < image.channels;
+    let rows_overlap = image.height > 1 && (image.row_stride as u128) < row;
+    columns_overlap || rows_overlap
 }
 
 #[cfg(test)]
@@ -339,6 +359,16 @@ mod tests {
         ));
         geometry.output.pixel_stride = 3;
         assert_eq!(geometry.validate(input_len, output_len), Err(GeometryError::Overlap { buffer: "output" }));
+    }
+
+    #[test]
+    fn an_image_fits_exactly_its_elements() {
+        let (image, elements) = Image::bordered(2, 3, 4, [1, 1, 0, 0]);
+        assert!(image_fits(&image, elements));
+        assert!(!image_fits(&image, elements - 1));
+        assert!(!image_fits(&Image { pixel_stride: 3, ..image }, usize::MAX));
+        assert!(!image_fits(&Image { offset: usize::MAX, ..image }, usize::MAX));
+        assert!(image_fits(&Image::dense(0, 3, 4), 0));
     }
 
     #[test]
