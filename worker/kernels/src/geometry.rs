@@ -191,23 +191,9 @@ impl ConvGeometry {
     ///
     /// The first [`GeometryError`] found.
     pub fn validate(&self, input_len: usize, output_len: usize) -> Result<(), GeometryError> {
-        for (field, value) in self.fields() {
-            if value > EXTENT_MAX {
-                return Err(GeometryError::TooLarge { field, value });
-            }
-        }
+        self.check_fields()?;
         if self.is_empty() {
             return Ok(());
-        }
-        for (field, value) in [
-            ("stride_h", self.stride_h),
-            ("stride_w", self.stride_w),
-            ("dilation_h", self.dilation_h),
-            ("dilation_w", self.dilation_w),
-        ] {
-            if value == 0 {
-                return Err(GeometryError::Zero { field });
-            }
         }
         for (buffer, image) in [("input", &self.input), ("output", &self.output)] {
             if overlaps(image) {
@@ -242,6 +228,29 @@ impl ConvGeometry {
                 needed: output_end.unsigned_abs(),
                 len: output_len,
             });
+        }
+        Ok(())
+    }
+
+    /// Checks the fields by themselves: none too large, no step of 0 unless the window is empty.
+    pub(crate) fn check_fields(&self) -> Result<(), GeometryError> {
+        for (field, value) in self.fields() {
+            if value > EXTENT_MAX {
+                return Err(GeometryError::TooLarge { field, value });
+            }
+        }
+        if self.is_empty() {
+            return Ok(());
+        }
+        for (field, value) in [
+            ("stride_h", self.stride_h),
+            ("stride_w", self.stride_w),
+            ("dilation_h", self.dilation_h),
+            ("dilation_w", self.dilation_w),
+        ] {
+            if value == 0 {
+                return Err(GeometryError::Zero { field });
+            }
         }
         Ok(())
     }

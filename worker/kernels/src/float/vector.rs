@@ -35,6 +35,53 @@ pub(super) trait Vector: Copy {
     unsafe fn less(self, other: Self) -> Self;
 }
 
+/// Defines an unsafe function with a leading `isa: Isa` parameter whose body, written over a [`Vector`], is compiled once
+/// per register type inside functions that enable its instruction set.
+///
+/// The functions are unsafe for what their bodies do with pointers; the instruction set is proven here.
+macro_rules! per_register {
+    ($(
+        $(#[$attribute:meta])*
+        unsafe fn $name:ident<$vector:ident>($($argument:ident: $type:ty),* $(,)?) $(-> $result:ty)? $body:block
+    )+) => {$(
+        $(#[$attribute])*
+        unsafe fn $name(isa: $crate::Isa, $($argument: $type),*) $(-> $result)? {
+            #[inline(always)]
+            #[allow(clippy::too_many_arguments)]
+            unsafe fn body<$vector: $crate::float::vector::Vector>($($argument: $type),*) $(-> $result)? $body
+
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx2,fma")]
+            unsafe fn avx512($($argument: $type),*) $(-> $result)? {
+                // SAFETY: this function enables the register's instruction set; the rest is the caller's contract.
+                unsafe { body::<$crate::float::vector::Zmm>($($argument),*) }
+            }
+
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx2,fma")]
+            unsafe fn avx2($($argument: $type),*) $(-> $result)? {
+                // SAFETY: this function enables the register's instruction set; the rest is the caller's contract.
+                unsafe { body::<$crate::float::vector::Ymm>($($argument),*) }
+            }
+
+            match $crate::float::dispatch::path(isa) {
+                // SAFETY: the portable register needs no instruction set; the rest is the caller's contract.
+                $crate::float::dispatch::Path::Portable => unsafe {
+                    body::<$crate::float::vector::Portable>($($argument),*)
+                },
+                #[cfg(target_arch = "x86_64")]
+                // SAFETY: `path` answers this only when the machine has it; the rest is the caller's contract.
+                $crate::float::dispatch::Path::Avx2 => unsafe { avx2($($argument),*) },
+                #[cfg(target_arch = "x86_64")]
+                // SAFETY: `path` answers this only when the machine has it; the rest is the caller's contract.
+                $crate::float::dispatch::Path::Avx512 => unsafe { avx512($($argument),*) },
+            }
+        }
+    )+};
+}
+
+pub(super) use per_register;
+
 /// Eight lanes of plain Rust: the portable register, two registers on AArch64.
 #[derive(Clone, Copy)]
 pub(super) struct Portable([f32; 8]);
