@@ -1,0 +1,108 @@
+//! Prints the throughput of the float kernels and their share of the multiply-add peak measured beside them.
+
+use std::hint::black_box;
+use std::time::Instant;
+
+use holdfast_kernels::float::{ConvF32, Epilogue, PackedF32};
+use holdfast_kernels::{ConvGeometry, Image, Isa};
+
+/// Seconds of one call: the best of several short runs, so that a busy machine does not count.
+fn best(mut call: impl FnMut()) -> f64 {
+    call();
+    let start = Instant::now();
+    call();
+    let once = start.elapsed().as_secs_f64().max(1e-7);
+    let calls = ((0.004 / once) as usize).clamp(1, 100_000);
+    let mut best = f64::INFINITY;
+    for _ in 0..12 {
+        let start = Instant::now();
+        for _ in 0..calls {
+            call();
+        }
+        best = best.min(start.elapsed().as_secs_f64() / calls as f64);
+    }
+    best
+}
+
+/// Multiply-accumulates a second of a loop that does nothing else.
+fn peak() -> f64 {
+    let loops = 100_000;
+    let seconds = best(|| {
+        black_box(holdfast_kernels::float::multiply_add_loop(Isa::best(), black_box(loops)));
+    });
+    holdfast_kernels::float::multiply_add_loop_macs(Isa::best(), loops) as f64 / seconds
+}
+
+struct Layer {
+    name: &'static str,
+    extent: usize,
+    kernel: usize,
+    stride: usize,
+    inputs: usize,
+    outputs: usize,
+}
+
+fn values(count: usize) -> Vec<f32> {
+    (0..count).map(|i| ((i * 7919) % 1000) as f32 / 500.0 - 1.0).collect()
+}
+
+fn conv(isa: Isa, layer: &Layer) -> f64 {
+    let pad = layer.kernel / 2;
+    let (input, input_len) = Image::bordered(layer.extent, layer.extent, layer.inputs, [pad, pad, pad, pad]);
+    let extent = ConvGeometry::output_extent(layer.extent, layer.kernel, layer.stride, 1, 2 * pad);
+    let output = Image::dense(extent, extent, layer.outputs);
+    let geometry = ConvGeometry {
+        kernel_h: layer.kernel,
+        kernel_w: layer.kernel,
+        stride_h: layer.stride,
+        stride_w: layer.stride,
+        dilation_h: 1,
+        dilation_w: 1,
+        pad_top: pad,
+        pad_left: pad,
+        input,
+        output,
+    };
+    let taps = layer.kernel * layer.kernel;
+    let weights = PackedF32::pack(isa, layer.outputs, taps, layer.inputs, &values(layer.outputs * taps * layer.inputs));
+    let conv = ConvF32::new(isa, &geometry).expect("a sound geometry");
+    let (source, bias) = (values(input_len), values(layer.outputs));
+    let mut result = vec![0.0; output.end()];
+    let epilogue = Epilogue { lo: 0.0, ..Epilogue::bias(&bias) };
+    geometry.macs() as f64 / best(|| conv.run(&weights, &source, &epilogue, &mut result))
+}
+
+fn main() {
+    let peak = peak();
+    println!("peak {:.1} GMAC/s", peak / 1e9);
+    let layer = |name, extent, kernel, stride, inputs, outputs| Layer { name, extent, kernel, stride, inputs, outputs };
+    let layers = [
+        layer("stem 7x7/2 224 3->64", 224, 7, 2, 3, 64),
+        layer("3x3 56 64->64", 56, 3, 1, 64, 64),
+        layer("3x3 28 128->128", 28, 3, 1, 128, 128),
+        layer("3x3/2 56 128->128", 56, 3, 2, 128, 128),
+        layer("3x3 14 256->256", 14, 3, 1, 256, 256),
+        layer("3x3 7 512->512", 7, 3, 1, 512, 512),
+        layer("1x1 56 64->64", 56, 1, 1, 64, 64),
+        layer("1x1 56 64->256", 56, 1, 1, 64, 256),
+        layer("1x1 56 256->64", 56, 1, 1, 256, 64),
+        layer("1x1 28 512->128", 28, 1, 1, 512, 128),
+        layer("1x1 28 128->512", 28, 1, 1, 128, 512),
+        layer("1x1 14 1024->256", 14, 1, 1, 1024, 256),
+        layer("1x1 14 256->1024", 14, 1, 1, 256, 1024),
+        layer("1x1 7 2048->512", 7, 1, 1, 2048, 512),
+        layer("1x1 7 512->2048", 7, 1, 1, 512, 2048),
+        layer("1x1 112 16->96", 112, 1, 1, 16, 96),
+        layer("1x1 56 144->24", 56, 1, 1, 144, 24),
+        layer("1x1 1 2048->1000", 1, 1, 1, 2048, 1000),
+    ];
+    let isas: Vec<Isa> = Isa::available().into_iter().filter(|&isa| isa != Isa::Scalar).collect();
+    for layer in &layers {
+        print!("{:22}", layer.name);
+        for &isa in &isas {
+            let rate = conv(isa, layer);
+            print!("  {isa} {:5.1} GMAC/s {:3.0} %", rate / 1e9, 100.0 * rate / peak);
+        }
+        println!();
+    }
+}
