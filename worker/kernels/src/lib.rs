@@ -7,3 +7,6 @@ pub mod isa;
 
 pub use image::Image;
 pub use isa::Isa;
+
+pub mod int8;
+pub mod registry;
