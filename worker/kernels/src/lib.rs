@@ -10,3 +10,6 @@ pub mod isa;
 pub use geometry::{ConvGeometry, GeometryError, image_fits};
 pub use image::Image;
 pub use isa::Isa;
+
+pub mod int8;
+pub mod registry;
