@@ -7,6 +7,7 @@ pub mod digest;
 pub mod evaluation;
 pub mod graph;
 pub mod metric;
+pub mod quantization;
 pub mod scheme;
 
 pub use digest::Digest;
