@@ -1,1 +1,5 @@
-//! Placeholder until the room is furnished.
+//! Workers: sessions, artifacts, reading samples, plans, execution.
+//!
+//! Never here: goals, drops, other workers.
+
+pub mod plan;

@@ -64,7 +64,7 @@ impl Observation<'_> {
 }
 
 /// A statistic of plain numbers.
-fn of_slice(statistic: Statistic, mut values: Vec<f32>) -> f64 {
+fn of_slice(statistic: Statistic, values: Vec<f32>) -> f64 {
     match statistic {
         Statistic::Min => f64::from(values.into_iter().fold(f32::INFINITY, f32::min)),
         Statistic::Max => f64::from(values.into_iter().fold(f32::NEG_INFINITY, f32::max)),
@@ -73,10 +73,13 @@ fn of_slice(statistic: Statistic, mut values: Vec<f32>) -> f64 {
             let sum = values.iter().fold(0.0, |sum, value| sum + f64::from(*value));
             f64::from((sum / values.len() as f64) as f32)
         }
-        Statistic::Quantile(probability) => quantile(&mut values, probability),
-        Statistic::AbsQuantile(probability) => {
-            values.iter_mut().for_each(|value| *value = value.abs());
-            quantile(&mut values, probability)
-        }
+        Statistic::Quantile(probability) => quantile_of(values.into_iter(), probability),
+        Statistic::AbsQuantile(probability) => quantile_of(values.into_iter().map(f32::abs), probability),
     }
+}
+
+/// A quantile rounded to f32; NaN of nothing.
+fn quantile_of(values: impl Iterator<Item = f32>, probability: f64) -> f64 {
+    let values: Vec<f64> = values.map(f64::from).collect();
+    quantile(&values, probability).map_or(f64::NAN, |quantile| f64::from(quantile as f32))
 }

@@ -13,7 +13,7 @@ pub enum WeightLayout {
 }
 
 /// One cache line, so that panels start on a line and no vector load straddles two.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 #[repr(C, align(64))]
 struct Line([f32; LINE]);
 
@@ -21,7 +21,7 @@ struct Line([f32; LINE]);
 ///
 /// Panels are as wide as the tile (the last one half as wide where that is enough), padded with zeros, so the vector
 /// width decides where a weight lies but never enters a sum.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct PackedF32 {
     isa: Isa,
     out_channels: usize,

@@ -6,7 +6,8 @@ use super::arch::{
 use super::epilogue::Codes;
 use super::geometry::check_image;
 use super::pack::Panel;
-use super::{AddU8, ConvGeometry, DepthRuns, Epilogue, INPUT_SLACK, Int8Error, K_GROUP, PackedWeights};
+use crate::ConvGeometry;
+use super::{AddU8, DepthRuns, Epilogue, INPUT_SLACK, Int8Error, K_GROUP, PackedWeights};
 use crate::{Image, Isa};
 
 /// Above this many bytes of weights a layer walks all its pixels once a panel, so that weights are read once;

@@ -3,7 +3,8 @@
 use super::arch::{DepthwiseKernel, DepthwiseWindow, MAX_PANEL, MAX_TILE, PanelParams, Scratch, Tile, depthwise_kernels};
 use super::conv::{Sink, proven_to_convert};
 use super::pack::{Line, magnitude_of};
-use super::{ConvGeometry, Epilogue, INPUT_SLACK, Int8Error};
+use crate::ConvGeometry;
+use super::{Epilogue, INPUT_SLACK, Int8Error};
 use crate::Isa;
 
 /// Bytes of input rows that a block of output rows may read, so that all panels find them in the second-level cache.

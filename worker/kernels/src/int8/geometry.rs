@@ -1,56 +1,9 @@
-//! How output pixels, filter taps and input elements relate, checked once and free of any instruction set.
+//! What int8 kernels derive from a window's geometry, checked once and free of any instruction set.
 
 use super::{DepthRuns, Int8Error, K_GROUP};
-use crate::Image;
-
-/// A sliding window over an NHWC image.
-///
-/// For convolutions the input buffer carries its own border: pixels around the interior that hold the zero point's
-/// code, at least `pad_top` rows above and `pad_left` pixels to the left, and whatever the last windows reach below and
-/// to the right. `output.channels` is the number of filters, `input.channels` the channels one filter sees; a grouped
-/// convolution is one call a group on channel slices. Pooling clips its windows to the interior and needs no border.
-/// A matrix product of `rows x K` and `K x N` is a 1x1 window over a 1 x rows image.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct ConvGeometry {
-    /// Filter rows.
-    pub kernel_h: usize,
-    /// Filter columns.
-    pub kernel_w: usize,
-    /// Input rows from one output row to the next.
-    pub stride_h: usize,
-    /// Input pixels from one output pixel to the next.
-    pub stride_w: usize,
-    /// Input rows from one filter row to the next.
-    pub dilation_h: usize,
-    /// Input pixels from one filter column to the next.
-    pub dilation_w: usize,
-    /// Rows that the first window lies above the interior.
-    pub pad_top: usize,
-    /// Pixels that the first window lies left of the interior.
-    pub pad_left: usize,
-    /// Where the input lies.
-    pub input: Image,
-    /// Where the output goes.
-    pub output: Image,
-}
+use crate::{ConvGeometry, Image};
 
 impl ConvGeometry {
-    /// The matrix product `rows x depth` times `depth x columns`, all matrices dense.
-    pub fn matmul(rows: usize, depth: usize, columns: usize) -> ConvGeometry {
-        ConvGeometry {
-            kernel_h: 1,
-            kernel_w: 1,
-            stride_h: 1,
-            stride_w: 1,
-            dilation_h: 1,
-            dilation_w: 1,
-            pad_top: 0,
-            pad_left: 0,
-            input: Image::dense(1, rows, depth),
-            output: Image::dense(1, rows, columns),
-        }
-    }
-
     /// Which way the depth of this convolution's weights has to be packed.
     ///
     /// Where neighbouring taps of a filter row are neighbours in memory the whole row is one run, which wastes less
@@ -66,11 +19,6 @@ impl ConvGeometry {
     /// Whether a filter row's taps are consecutive bytes.
     pub(crate) fn row_is_contiguous(&self) -> bool {
         self.kernel_w == 1 || (self.dilation_w == 1 && self.input.pixel_stride == self.input.channels)
-    }
-
-    /// Whether the operation has nothing to do.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.output.height == 0 || self.output.width == 0 || self.output.channels == 0
     }
 
     /// Element index of channel 0 under the first tap of the first window.

@@ -24,7 +24,6 @@ pub use depthwise::{DepthwiseU8S8, PackedDepthwise};
 pub use elements::{CodeParams, add_u8, dequantize_u8_f32, lookup_u8, quantize_f32_u8};
 pub use epilogue::{AddU8, Epilogue, QuantizedOperand, Requant};
 pub use error::Int8Error;
-pub use geometry::ConvGeometry;
 pub use layout::{Border, copy_image, fill_border};
 pub use pack::{DepthRuns, PackedWeights, WeightShape};
 pub use pool::{AverageCount, AverageOutput, average_pool_u8, max_pool_u8};

@@ -3,7 +3,7 @@
 use super::arch::element_kernels;
 use super::elements::{POOL_CHANNELS, PoolWindow};
 use super::epilogue::Codes;
-use super::geometry::ConvGeometry;
+use crate::ConvGeometry;
 use super::{CodeParams, Int8Error};
 use crate::Isa;
 

@@ -60,9 +60,9 @@ impl Builder<'_> {
                 let result = self.define_in(output, Form::Real, Layout::ChannelsLast);
                 let geometry = self.pool_geometry(id, attributes, &input, &result)?;
                 let divisor = if attributes.count_include_pad {
-                    Divisor::Padded { pad_bottom: bottom_right[0], pad_right: bottom_right[1] }
+                    Divisor::PaddedTaps { pad_bottom: bottom_right[0], pad_right: bottom_right[1] }
                 } else {
-                    Divisor::Inside
+                    Divisor::InsideTaps
                 };
                 self.emit(id, Kernel::AveragePoolFloat { geometry, divisor }, vec![input.buffer], result.buffer);
             }
@@ -189,7 +189,7 @@ impl Builder<'_> {
         let (from, to) = (input.placement.image, result.placement.image);
         let scale = |axis: usize| {
             let missing = 2usize.saturating_sub(scales.len());
-            if axis < missing { 1.0 } else { scales[axis - missing] }
+            if axis < missing { None } else { Some(scales[axis - missing]) }
         };
         let rows = Axis { input: from.height, output: to.height, scale: scale(0) };
         let columns = Axis { input: from.width, output: to.width, scale: scale(1) };
