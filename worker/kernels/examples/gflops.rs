@@ -1,9 +1,11 @@
 //! Prints the throughput of the float kernels and their share of the multiply-add peak measured beside them.
+//!
+//! An argument keeps only the dense layers whose name contains it, and skips the rest.
 
 use std::hint::black_box;
 use std::time::Instant;
 
-use holdfast_kernels::float::{ConvF32, Epilogue, PackedF32};
+use holdfast_kernels::float::{self, Binary, ConvF32, DepthwiseF32, Epilogue, PackedF32, Right, Unary};
 use holdfast_kernels::{ConvGeometry, Image, Isa};
 
 /// Seconds of one call: the best of several short runs, so that a busy machine does not count.
@@ -72,6 +74,63 @@ fn conv(isa: Isa, layer: &Layer) -> f64 {
     geometry.macs() as f64 / best(|| conv.run(&weights, &source, &epilogue, &mut result))
 }
 
+fn depthwise(isa: Isa, extent: usize, kernel: usize, stride: usize, channels: usize) -> f64 {
+    let pad = kernel / 2;
+    let (input, input_len) = Image::bordered(extent, extent, channels, [pad, pad, pad, pad]);
+    let extent = ConvGeometry::output_extent(extent, kernel, stride, 1, 2 * pad);
+    let output = Image::dense(extent, extent, channels);
+    let geometry = ConvGeometry {
+        kernel_h: kernel,
+        kernel_w: kernel,
+        stride_h: stride,
+        stride_w: stride,
+        dilation_h: 1,
+        dilation_w: 1,
+        pad_top: pad,
+        pad_left: pad,
+        input,
+        output,
+    };
+    let conv = DepthwiseF32::new(isa, &geometry, &values(channels * kernel * kernel)).expect("a sound geometry");
+    let (source, bias) = (values(input_len), values(channels));
+    let mut result = vec![0.0; output.end()];
+    let epilogue = Epilogue { lo: 0.0, hi: 6.0, ..Epilogue::bias(&bias) };
+    let macs = (geometry.macs() / channels as u64) as f64;
+    macs / best(|| conv.run(&source, &epilogue, &mut result))
+}
+
+/// Elements a second of each row and elementwise function, over a run that stays in the first-level cache.
+fn rows(isa: Isa) -> Vec<(&'static str, f64)> {
+    let input = values(4096);
+    let mut output = vec![0.0; 4096];
+    let (gamma, beta) = (values(512), values(512));
+    let mut rates = Vec::new();
+    let mut time = |name, call: &mut dyn FnMut(&mut [f32])| {
+        rates.push((name, 4096.0 / best(|| call(black_box(&mut output)))));
+    };
+    for (name, op) in [
+        ("exp", Unary::Exp),
+        ("log", Unary::Log),
+        ("tanh", Unary::Tanh),
+        ("erf", Unary::Erf),
+        ("sigmoid", Unary::Sigmoid),
+        ("gelu", Unary::Gelu),
+        ("gelu tanh", Unary::GeluTanh),
+        ("silu", Unary::Silu),
+        ("hard swish", Unary::HardSwish),
+        ("softplus", Unary::Softplus),
+    ] {
+        time(name, &mut |output| float::unary(isa, op, &input, output));
+    }
+    time("add", &mut |output| float::binary(isa, Binary::Add, &input, Right::Same(&input), output));
+    time("pow 1.7", &mut |output| float::binary(isa, Binary::Pow, &input, Right::Scalar(1.7), output));
+    time("softmax 128", &mut |output| float::softmax_rows(isa, 128, &input, output));
+    time("layer norm 512", &mut |output| float::layer_norm_rows(isa, &gamma, &beta, 1e-5, &input, output));
+    time("sum", &mut |output| output[0] = float::sum(isa, &input));
+    time("min max", &mut |output| output[0] = float::min_max(isa, &input).0);
+    rates
+}
+
 fn main() {
     let peak = peak();
     println!("peak {:.1} GMAC/s", peak / 1e9);
@@ -97,11 +156,33 @@ fn main() {
         layer("1x1 1 2048->1000", 1, 1, 1, 2048, 1000),
     ];
     let isas: Vec<Isa> = Isa::available().into_iter().filter(|&isa| isa != Isa::Scalar).collect();
-    for layer in &layers {
+    let only = std::env::args().nth(1).unwrap_or_default();
+    for layer in layers.iter().filter(|layer| layer.name.contains(&only)) {
         print!("{:22}", layer.name);
         for &isa in &isas {
             let rate = conv(isa, layer);
             print!("  {isa} {:5.1} GMAC/s {:3.0} %", rate / 1e9, 100.0 * rate / peak);
+        }
+        println!();
+    }
+    if !only.is_empty() {
+        return;
+    }
+    for (extent, kernel, stride, channels) in
+        [(112, 3, 1, 32), (56, 3, 1, 144), (56, 3, 2, 144), (28, 3, 1, 192), (14, 3, 1, 576), (7, 5, 1, 960)]
+    {
+        print!("{:22}", format!("dw {kernel}x{kernel}/{stride} {extent} {channels}"));
+        for &isa in &isas {
+            let rate = depthwise(isa, extent, kernel, stride, channels);
+            print!("  {isa} {:5.1} GMAC/s {:3.0} %", rate / 1e9, 100.0 * rate / peak);
+        }
+        println!();
+    }
+    let columns: Vec<_> = isas.iter().map(|&isa| rows(isa)).collect();
+    for i in 0..columns.first().map_or(0, Vec::len) {
+        print!("{:22}", columns[0][i].0);
+        for (isa, column) in isas.iter().zip(&columns) {
+            print!("  {isa} {:5.2} Gelem/s     ", column[i].1 / 1e9);
         }
         println!();
     }

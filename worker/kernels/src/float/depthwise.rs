@@ -2,6 +2,9 @@
 //!
 //! Each output is `acc = 0; for (kh, kw) ascending: acc = fma(x, w, acc)`, then the epilogue of a dense convolution.
 
+// Registers are indexed by tile position: an iterator would hide that every array is walked in step.
+#![allow(clippy::needless_range_loop)]
+
 use crate::float::conv::Epilogue;
 use crate::float::vector::{Vector, per_register};
 use crate::{ConvGeometry, GeometryError, Isa};

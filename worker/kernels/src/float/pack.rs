@@ -79,7 +79,7 @@ impl PackedF32 {
         let lines = self.lines_for(out_channels, depth);
         self.lines.clear();
         self.lines.resize(lines, Line([0.0; LINE]));
-        let panels = self.panels();
+        let panels = if depth == 0 { 0 } else { self.panels() };
         for panel in 0..panels {
             let (first, width, row) = self.panel_columns(panel);
             let start = panel * tiles(self.isa).columns() * depth;

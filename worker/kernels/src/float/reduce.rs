@@ -3,6 +3,9 @@
 //! Every sum keeps sixteen partial results, element `i` in partial `i mod 16`, and folds them by one tree: the upper
 //! half is added onto the lower half until one is left. The order does not depend on the instruction set.
 
+// Registers are indexed by tile position: an iterator would hide that every array is walked in step.
+#![allow(clippy::needless_range_loop)]
+
 use crate::Isa;
 use crate::float::dispatch::per_isa;
 use crate::float::math;

@@ -4,6 +4,9 @@
 //! output channels in its lanes. The depth loop ends by storing the accumulators to a scratch tile; bias, residual and
 //! clamp are a second function that reads it. In one function the compiler spills accumulators inside the depth loop.
 
+// Registers are indexed by tile position: an iterator would hide that every array is walked in step.
+#![allow(clippy::needless_range_loop)]
+
 use crate::Isa;
 use crate::float::dispatch::{Path, path};
 use crate::float::vector::Vector;
