@@ -16,5 +16,10 @@ pub fn quantize_weights(weights: &ArrayD<f32>, params: &QuantParams) -> ArrayD<i
 
 /// placeholder
 pub fn quantize_bias(bias: &[f32], input_scale: f32, weight_scales: &[f32]) -> Vec<i32> {
-    bias.iter().zip(weight_scales).map(|(b, s)| (f64::from(*b) / f64::from(input_scale * s)).round_ties_even().clamp(-1073741824.0, 1073741824.0) as i32).collect()
+    bias.iter()
+        .zip(weight_scales)
+        .map(|(b, s)| {
+            (f64::from(*b) / f64::from(input_scale * s)).round_ties_even().clamp(-1073741824.0, 1073741824.0) as i32
+        })
+        .collect()
 }

@@ -5,8 +5,7 @@ use holdfast_common::graph::OpId;
 use holdfast_kernels::float::PackedF32;
 use holdfast_kernels::int8::{PackedDepthwise, PackedWeights};
 use std::collections::HashMap;
-use std::hash::Hash;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 /// Weights of one operation in one precision; one entry a convolution group.
 #[derive(Debug)]
@@ -21,10 +20,13 @@ pub enum Packed {
     Int8Depthwise(PackedDepthwise),
 }
 
+/// The scheme (`None`: float) and the operation weights are packed for.
+type Key = (Option<Digest>, OpId);
+
 /// What has been packed for one graph on one instruction set.
 #[derive(Debug, Default)]
 pub struct PackedCache {
-    packed: Mutex<HashMap<(Option<Digest>, OpId), Arc<Packed>>>,
+    packed: Mutex<HashMap<Key, Arc<Packed>>>,
 }
 
 impl PackedCache {
@@ -43,6 +45,6 @@ impl PackedCache {
     }
 }
 
-fn lock<K: Eq + Hash, V>(map: &Mutex<HashMap<K, V>>) -> std::sync::MutexGuard<'_, HashMap<K, V>> {
+fn lock(map: &Mutex<HashMap<Key, Arc<Packed>>>) -> MutexGuard<'_, HashMap<Key, Arc<Packed>>> {
     map.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }

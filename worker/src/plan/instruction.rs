@@ -23,8 +23,8 @@ pub struct Instruction {
     pub inputs: Vec<BufferId>,
     /// Buffer written.
     pub output: BufferId,
-    /// The operation it belongs to.
-    pub operation: OpId,
+    /// The operations it carries out: one, or one and the addition it has taken over.
+    pub operations: Vec<OpId>,
 }
 
 /// What comes out of an int8 product.
@@ -415,7 +415,9 @@ impl Instruction {
                     float::unary(isa, *function, &floats(0)[from..from + len], &mut output[to..to + len]);
                 });
             }
-            Kernel::Binary { function, left, right, output: image } => self.binary(arena, *function, left, right, image, output),
+            Kernel::Binary { function, left, right, output: image } => {
+                self.binary(arena, *function, left, right, image, output)
+            }
             Kernel::MaxPoolFloat { geometry } => float::max_pool(isa, geometry, floats(0), output),
             Kernel::AveragePoolFloat { geometry, divisor } => {
                 float::average_pool(isa, geometry, *divisor, floats(0), output);
@@ -424,8 +426,8 @@ impl Instruction {
                 float::global_average_pool(isa, image, floats(0), &mut output[*offset..*offset + image.channels]);
             }
             Kernel::ReduceRows { kind, rows, len } => {
-                for row in 0..*rows {
-                    output[row] = reduce_row(isa, *kind, &floats(0)[row * len..(row + 1) * len]);
+                for (row, reduced) in output[..*rows].iter_mut().enumerate() {
+                    *reduced = reduce_row(isa, *kind, &floats(0)[row * len..(row + 1) * len]);
                 }
             }
             Kernel::Softmax { log, input, output: image } => {
@@ -441,7 +443,14 @@ impl Instruction {
                 let zeros = vec![0.0; if self.inputs.len() < 3 { *len } else { 0 }];
                 let beta = if self.inputs.len() < 3 { zeros.as_slice() } else { &floats(2)[..*len] };
                 let total = rows * len;
-                float::layer_norm_rows(isa, &floats(1)[..*len], beta, *epsilon, &floats(0)[..total], &mut output[..total]);
+                float::layer_norm_rows(
+                    isa,
+                    &floats(1)[..*len],
+                    beta,
+                    *epsilon,
+                    &floats(0)[..total],
+                    &mut output[..total],
+                );
             }
             Kernel::Resize { kernel, from, to } => match kernel {
                 ResizeKernel::Nearest { rows, columns } => {
@@ -455,7 +464,15 @@ impl Instruction {
         }
     }
 
-    fn binary(&self, arena: &Arena, function: Binary, left: &Image, right: &Operand, image: &Image, output: &mut [f32]) {
+    fn binary(
+        &self,
+        arena: &Arena,
+        function: Binary,
+        left: &Image,
+        right: &Operand,
+        image: &Image,
+        output: &mut [f32],
+    ) {
         let (a, b) = (arena.f32(self.inputs[0]), arena.f32(self.inputs[1]));
         match right {
             Operand::Full(right) => for_each_row(&[*left, *right, *image], |[l, r, to], len| {

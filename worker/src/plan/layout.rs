@@ -43,7 +43,7 @@ impl Placement {
             Layout::RowMajor => {
                 let total: usize = shape.iter().product();
                 let channels = shape.last().copied().unwrap_or(1);
-                let rows = if channels == 0 { 0 } else { total / channels };
+                let rows = total.checked_div(channels).unwrap_or(0);
                 (Image::dense(1, rows, channels), total)
             }
             Layout::ChannelsLast => {

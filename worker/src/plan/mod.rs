@@ -17,7 +17,7 @@ pub use observe::Observation;
 
 use buffer::{Arena, BufferId, BufferSpec};
 use holdfast_common::Digest;
-use holdfast_common::graph::{DataType, Graph, TensorId};
+use holdfast_common::graph::{DataType, Graph, OpId, TensorId};
 use holdfast_common::scheme::{GroupId, Scheme};
 use holdfast_kernels::Isa;
 use instruction::Instruction;
@@ -192,9 +192,10 @@ impl Plan {
         self.buffers.iter().map(BufferSpec::bytes).sum()
     }
 
-    /// How many instructions run on codes, and how many in all; for `inspect` and tests.
-    pub fn instruction_counts(&self) -> (usize, usize) {
-        (self.instructions.iter().filter(|instruction| instruction.is_int8()).count(), self.instructions.len())
+    /// The operations that are computed on codes.
+    pub fn int8_operations(&self) -> BTreeSet<OpId> {
+        let int8 = self.instructions.iter().filter(|instruction| instruction.is_int8());
+        int8.flat_map(|instruction| instruction.operations.iter().copied()).collect()
     }
 }
 

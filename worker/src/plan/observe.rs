@@ -34,7 +34,11 @@ impl Observation<'_> {
             }
             (Statistic::Max, axis) if axis.is_none() || axis == Some(channel_axis) => {
                 float::channel_min_max(isa, image, self.values, &mut lows, &mut highs);
-                if axis.is_some() { wide(highs) } else { wide(vec![highs.into_iter().fold(f32::NEG_INFINITY, f32::max)]) }
+                if axis.is_some() {
+                    wide(highs)
+                } else {
+                    wide(vec![highs.into_iter().fold(f32::NEG_INFINITY, f32::max)])
+                }
             }
             (Statistic::AbsMax, axis) if axis.is_none() || axis == Some(channel_axis) => {
                 float::channel_abs_max(isa, image, self.values, &mut highs);

@@ -39,9 +39,9 @@ impl<'a> Precision<'a> {
         let mut precision = Precision::default();
         let ops: HashMap<&str, OpId> = graph.ops().map(|(id, op)| (op.name.as_str(), id)).collect();
         let find = |name: &str| {
-            ops.get(name).copied().ok_or_else(|| PlanError::Scheme {
-                problem: format!("operation `{name}` is not in the model"),
-            })
+            ops.get(name)
+                .copied()
+                .ok_or_else(|| PlanError::Scheme { problem: format!("operation `{name}` is not in the model") })
         };
         for quantizer in scheme.quantizers.iter().filter(|quantizer| !reverted.contains(&quantizer.group)) {
             match &quantizer.site {
@@ -74,7 +74,8 @@ impl<'a> Precision<'a> {
     /// Codes that enter a move-only operation come out of it, to be read by whoever reads its output.
     fn carry_codes_on(&mut self, graph: &Graph) {
         for (id, op) in graph.ops().filter(|(_, op)| op.kind.only_moves_values()) {
-            let data_inputs = if matches!(op.kind, holdfast_common::graph::OpKind::Gather { .. }) { 1 } else { op.inputs.len() };
+            let data_inputs =
+                if matches!(op.kind, holdfast_common::graph::OpKind::Gather { .. }) { 1 } else { op.inputs.len() };
             let mut codes = (0..data_inputs).map(|position| self.edges.get(&(id, position)).copied());
             let Some(Some(first)) = codes.next() else { continue };
             if !codes.all(|other| other == Some(first)) {

@@ -36,12 +36,7 @@ impl Builder<'_> {
             }
         };
         let result = self.define_in(output, Form::Real, layout);
-        let kernel = Kernel::Binary {
-            function,
-            left: a.placement.image,
-            right: form,
-            output: result.placement.image,
-        };
+        let kernel = Kernel::Binary { function, left: a.placement.image, right: form, output: result.placement.image };
         self.emit(id, kernel, vec![a.buffer, b.buffer], result.buffer);
         Ok(())
     }
@@ -75,7 +70,8 @@ impl Builder<'_> {
         let total: usize = small.iter().product();
         let channel_axis = if layout == Layout::ChannelsLast { 1 } else { shape.len().saturating_sub(1) };
         let offset = shape.len() - small.len().min(shape.len());
-        let only_channels = small.iter().enumerate().all(|(axis, extent)| *extent == 1 || axis + offset == channel_axis);
+        let only_channels =
+            small.iter().enumerate().all(|(axis, extent)| *extent == 1 || axis + offset == channel_axis);
         if total == 1 {
             let value = self.real_in(tensor, Layout::RowMajor)?;
             return Ok(Some((value, Operand::Scalar)));
@@ -104,12 +100,8 @@ impl Builder<'_> {
         let add = self.add_parameters(id, clamp, output_codes, true, a_codes, b_codes)?;
         self.fused.extend(activation);
         let result = self.define_in(output, Form::Codes(output_codes), layout);
-        let kernel = Kernel::AddCodes {
-            add,
-            left: a.placement.image,
-            right: b.placement.image,
-            output: result.placement.image,
-        };
+        let kernel =
+            Kernel::AddCodes { add, left: a.placement.image, right: b.placement.image, output: result.placement.image };
         self.emit(id, kernel, vec![a.buffer, b.buffer], result.buffer);
         Ok(())
     }

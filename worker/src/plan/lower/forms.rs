@@ -30,11 +30,19 @@ impl Builder<'_> {
     }
 
     /// A constant after quantization, for operations that have no int8 kernel.
-    fn quantized_constant(&mut self, tensor: TensorId, params: &QuantParams, layout: Layout) -> Result<Value, PlanError> {
+    fn quantized_constant(
+        &mut self,
+        tensor: TensorId,
+        params: &QuantParams,
+        layout: Layout,
+    ) -> Result<Value, PlanError> {
         let constant = self.graph.tensor(tensor).constant.as_ref().and_then(|constant| constant.as_f32());
         let Some(array) = constant else {
             return Err(PlanError::Scheme {
-                problem: format!("`{}` has weight quant params but is no float32 constant", self.graph.tensor(tensor).name),
+                problem: format!(
+                    "`{}` has weight quant params but is no float32 constant",
+                    self.graph.tensor(tensor).name
+                ),
             });
         };
         let mut values = quantize_weights(array, params).mapv(f32::from);
@@ -79,7 +87,11 @@ impl Builder<'_> {
         if let Some(constant) = &self.graph.tensor(tensor).constant {
             let Some(array) = constant.as_f32() else {
                 return Err(PlanError::Scheme {
-                    problem: format!("constant `{}` is {}, not float32", self.graph.tensor(tensor).name, constant.data_type()),
+                    problem: format!(
+                        "constant `{}` is {}, not float32",
+                        self.graph.tensor(tensor).name,
+                        constant.data_type()
+                    ),
                 });
             };
             let value = self.define_in(tensor, Form::Real, layout);
@@ -104,12 +116,7 @@ impl Builder<'_> {
     }
 
     /// A tensor as codes in a layout.
-    pub(super) fn codes_in(
-        &mut self,
-        tensor: TensorId,
-        id: ParamsId,
-        layout: Layout,
-    ) -> Result<Value, PlanError> {
+    pub(super) fn codes_in(&mut self, tensor: TensorId, id: ParamsId, layout: Layout) -> Result<Value, PlanError> {
         let form = Form::Codes(id);
         if let Some(value) = self.values.get(&(tensor, form, layout)) {
             return Ok(value.clone());

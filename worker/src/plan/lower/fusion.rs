@@ -3,8 +3,8 @@
 use super::{Builder, Form};
 use crate::plan::layout::Layout;
 use crate::plan::precision::ParamsId;
-use holdfast_kernels::int8::CodeParams;
 use holdfast_common::graph::{BinaryKind, OpId, OpKind, TensorId, UnaryKind};
+use holdfast_kernels::int8::CodeParams;
 
 /// A clamp in real numbers; infinite where there is none.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -38,8 +38,6 @@ pub(super) struct FusedAdd {
     pub op: OpId,
     /// The other operand.
     pub other: TensorId,
-    /// Codes of the convolution's own output.
-    pub own: ParamsId,
     /// Codes of the other operand.
     pub residual: ParamsId,
     /// Whether the convolution is the addition's first operand.
@@ -97,25 +95,23 @@ impl Builder<'_> {
             && self.shape(op.inputs[0]) == self.shape(op.inputs[1])
     }
 
-    /// The addition behind a convolution (whose clamped output is `tensor`, wanted only in `own` codes) that its
+    /// The addition behind a convolution (whose clamped output is `tensor`, wanted only in codes) that its
     /// epilogue can take over, because the other operand is there already.
-    pub(super) fn add_behind(&self, tensor: TensorId, own: ParamsId, layout: Layout) -> Option<FusedAdd> {
+    pub(super) fn add_behind(&self, tensor: TensorId, layout: Layout) -> Option<FusedAdd> {
         let (op, input) = self.sole_reader(tensor)?;
         if self.fused.contains(&op) || !self.adds_codes(op) {
             return None;
         }
         let other = self.graph.op(op).inputs[1 - input];
         let residual = self.precision.codes(op, 1 - input)?;
-        let there = [Form::Real, Form::Codes(residual)]
-            .iter()
-            .any(|form| self.values.contains_key(&(other, *form, layout)));
+        let there =
+            [Form::Real, Form::Codes(residual)].iter().any(|form| self.values.contains_key(&(other, *form, layout)));
         let (activation, clamp, output) = self.clamp_behind(op);
         let output_codes = self.only_codes(output)?;
         let is_first = input == 0;
         (there && other != tensor).then_some(FusedAdd {
             op,
             other,
-            own,
             residual,
             is_first,
             output,

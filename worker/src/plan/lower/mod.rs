@@ -157,7 +157,7 @@ impl Builder<'_> {
     }
 
     fn emit(&mut self, op: OpId, kernel: Kernel, inputs: Vec<BufferId>, output: BufferId) {
-        self.instructions.push(Instruction { kernel, isa: self.isa, inputs, output, operation: op });
+        self.instructions.push(Instruction { kernel, isa: self.isa, inputs, output, operations: vec![op] });
     }
 
     /// A new buffer for a tensor in a form, in its native layout.
@@ -239,7 +239,10 @@ fn native_layouts(graph: &Graph) -> Vec<Layout> {
                 && first.is_some_and(|first| {
                     layouts[first.0] == Layout::ChannelsLast && graph.tensor(*first).shape.len() == shape.len()
                 });
-            let last = wants_channels_last(&op.kind) || follows || (matches!(op.kind, OpKind::Transpose { .. } | OpKind::Reshape | OpKind::Gather { .. }) && wanted(*output));
+            let last = wants_channels_last(&op.kind)
+                || follows
+                || (matches!(op.kind, OpKind::Transpose { .. } | OpKind::Reshape | OpKind::Gather { .. })
+                    && wanted(*output));
             if last && can_be_channels_last(shape) {
                 layouts[output.0] = Layout::ChannelsLast;
             }

@@ -10,6 +10,9 @@ use std::sync::Arc;
 /// Where one output element comes from: an input and a row-major index in it, or the fill value.
 type Source = Option<(usize, usize)>;
 
+/// From an output index to its source.
+type SourceOf<'a> = Box<dyn Fn(&[usize]) -> Source + 'a>;
+
 impl Builder<'_> {
     /// Lowers a move-only operation, in the form its data comes in.
     pub(super) fn moves(&mut self, id: OpId) -> Result<(), PlanError> {
@@ -91,7 +94,7 @@ impl Builder<'_> {
     }
 
     /// From an output index to where its value comes from.
-    fn source(&self, id: OpId, output: usize) -> Result<Box<dyn Fn(&[usize]) -> Source + '_>, PlanError> {
+    fn source(&self, id: OpId, output: usize) -> Result<SourceOf<'_>, PlanError> {
         let op = self.graph.op(id);
         let shape_of = |input: usize| self.shape(op.inputs[input]).to_vec();
         let first = shape_of(0);

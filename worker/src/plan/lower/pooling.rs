@@ -9,8 +9,8 @@ use crate::plan::rearrange::Recorder;
 use holdfast_common::graph::{
     CoordinateMode, NearestMode, OpId, OpKind, PoolAttributes, ReduceKind, ResizeMode, TensorId,
 };
-use holdfast_kernels::int8::AverageCount;
 use holdfast_kernels::float::{Axis, Coordinates, Divisor, Nearest};
+use holdfast_kernels::int8::AverageCount;
 use holdfast_kernels::{ConvGeometry, Image};
 use std::sync::Arc;
 

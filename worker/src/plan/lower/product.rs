@@ -6,13 +6,14 @@ use crate::plan::PlanError;
 use crate::plan::cache::Packed;
 use crate::plan::instruction::{FloatPart, Int8Finish, Int8Part, Kernel};
 use crate::plan::precision::ParamsId;
-use holdfast_common::graph::{ConvAttributes, OpId, OpKind};
+use holdfast_common::graph::{ConvAttributes, OpId, OpKind, TensorId};
 use holdfast_common::quantization::codes::{quantize_bias, quantize_weights};
 use holdfast_common::scheme::QuantParams;
 use holdfast_kernels::float::PackedF32;
 use holdfast_kernels::int8::{AddU8, PackedDepthwise, PackedWeights, QuantizedOperand, Requant, WeightShape};
 use holdfast_kernels::{ConvGeometry, Image};
 use ndarray::ArrayD;
+use std::ops::Range;
 
 /// The window of a product and how its constant weights are ordered.
 #[derive(Clone, Debug)]
@@ -30,6 +31,18 @@ struct Window {
     /// Factors of product and bias (Gemm).
     alpha: f32,
     beta: f32,
+}
+
+/// What comes out of an int8 product.
+struct Finish<'s> {
+    /// The value it makes.
+    result: Value,
+    /// The epilogue of the part that computes these output channels.
+    part: Box<dyn Fn(Range<usize>) -> Result<Int8Finish, PlanError> + 's>,
+    /// The other operand of the addition taken over.
+    residual: Option<Value>,
+    /// The addition taken over.
+    addition: Option<OpId>,
 }
 
 /// Where a weight constant has its output channels.
@@ -150,14 +163,19 @@ impl Builder<'_> {
             [channels, out_channels] if constant => {
                 self.product(id, &Window::matrix(*out_channels, *channels, WeightOrder::InputOutput, 1.0, 1.0))
             }
-            _ => Err(self.unsupported(id, "a product without a constant two-dimensional second operand has no kernel yet")),
+            _ => {
+                Err(self
+                    .unsupported(id, "a product without a constant two-dimensional second operand has no kernel yet"))
+            }
         }
     }
 
     fn product(&mut self, id: OpId, window: &Window) -> Result<(), PlanError> {
         let op = self.graph.op(id);
         let Some(weights) = self.graph.constant_input(id, 1).and_then(|weights| weights.as_f32()) else {
-            return Err(self.unsupported(id, "its weights are not a float32 constant; fold or export them as initializers"));
+            return Err(
+                self.unsupported(id, "its weights are not a float32 constant; fold or export them as initializers")
+            );
         };
         let bias = match op.inputs.get(2) {
             None => vec![0.0; window.out_channels],
@@ -237,7 +255,9 @@ impl Builder<'_> {
         let scales = match params.scales.as_slice() {
             [one] => vec![*one; window.out_channels],
             all if all.len() == window.out_channels => all.to_vec(),
-            _ => return Err(self.unsupported(id, "the scheme has another number of weight scales than output channels")),
+            _ => {
+                return Err(self.unsupported(id, "the scheme has another number of weight scales than output channels"));
+            }
         };
         if params.zero_points.iter().any(|zero_point| *zero_point != 0) {
             return Err(self.unsupported(id, "asymmetric weights have no kernel yet; use symmetric weights"));
@@ -256,7 +276,8 @@ impl Builder<'_> {
         let real_scales: Vec<f32> = scales.iter().map(|scale| x.scale * scale).collect();
         let (activation, clamp, output) = self.clamp_behind(id);
         self.fused.extend(activation);
-        let (result, finish, residual) = self.int8_finish(id, window, &real_scales, clamp, output)?;
+        let Finish { result, part: finish, residual, addition } =
+            self.int8_finish(id, window, &real_scales, clamp, output)?;
         let mut parts = Vec::new();
         for part in 0..window.parts() {
             let geometry = window.geometry(input.placement.image, result.placement.image, part);
@@ -269,26 +290,27 @@ impl Builder<'_> {
         let mut inputs = vec![input.buffer];
         inputs.extend(residual.map(|value| value.buffer));
         self.emit(id, Kernel::ConvInt8 { parts, packed }, inputs, result.buffer);
+        if let (Some(addition), Some(last)) = (addition, self.instructions.last_mut()) {
+            last.operations.push(addition);
+        }
         Ok(())
     }
 
     /// Decides what comes out of an int8 product: codes, codes of a fused addition, or floats.
-    #[allow(clippy::type_complexity)]
     fn int8_finish<'s>(
         &mut self,
         id: OpId,
         window: &Window,
         scales: &'s [f32],
         clamp: Clamp,
-        output: holdfast_common::graph::TensorId,
-    ) -> Result<(Value, Box<dyn Fn(std::ops::Range<usize>) -> Result<Int8Finish, PlanError> + 's>, Option<Value>), PlanError>
-    {
+        output: TensorId,
+    ) -> Result<Finish<'s>, PlanError> {
         let Some(own) = self.only_codes(output) else {
             let result = self.define_in(output, Form::Real, window.layout);
-            let finish = move |range: std::ops::Range<usize>| {
+            let finish = move |range: Range<usize>| {
                 Ok(Int8Finish::Float { scales: scales[range].to_vec(), lo: clamp.lo, hi: clamp.hi })
             };
-            return Ok((result, Box::new(finish), None));
+            return Ok(Finish { result, part: Box::new(finish), residual: None, addition: None });
         };
         let y = self.precision.get(own);
         let (lo, hi) = clamp.in_codes(&y);
@@ -296,14 +318,15 @@ impl Builder<'_> {
             let name = self.graph.op(id).name.clone();
             move |problem: String| PlanError::Unsupported { operation: name.clone(), kind: "int8 product", problem }
         };
-        let requant = move |range: std::ops::Range<usize>| {
+        let requant = move |range: Range<usize>| {
             let multipliers = scales[range].iter().map(|scale| scale / y.scale).collect();
             Requant::new(multipliers, y.zero_point, lo, hi).map_err(|error| refuse(error.to_string()))
         };
         let fusible = !window.is_grouped();
-        let Some(add) = self.add_behind(output, own, window.layout).filter(|_| fusible) else {
+        let Some(add) = self.add_behind(output, window.layout).filter(|_| fusible) else {
             let result = self.define_in(output, Form::Codes(own), window.layout);
-            return Ok((result, Box::new(move |range| Ok(Int8Finish::Codes(requant(range)?))), None));
+            let part = Box::new(move |range| Ok(Int8Finish::Codes(requant(range)?)));
+            return Ok(Finish { result, part, residual: None, addition: None });
         };
         let residual = self.codes_in(add.other, add.residual, window.layout)?;
         let result = self.define_in(add.output, Form::Codes(add.output_codes), window.layout);
@@ -311,8 +334,8 @@ impl Builder<'_> {
         self.fused.insert(add.op);
         self.fused.extend(add.activation);
         let image = residual.placement.image;
-        let finish = move |range| Ok(Int8Finish::Add { requant: requant(range)?, add: sum.clone(), residual: image });
-        Ok((result, Box::new(finish), Some(residual)))
+        let finish = move |range| Ok(Int8Finish::Add { requant: requant(range)?, add: sum, residual: image });
+        Ok(Finish { result, part: Box::new(finish), residual: Some(residual), addition: Some(add.op) })
     }
 
     /// The parameters of a quantized addition of `own` codes and `other` codes; `is_first` says whether `own` is the
