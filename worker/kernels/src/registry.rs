@@ -32,6 +32,15 @@ pub(crate) enum Kernel {
     Int8(Int8Kernel),
 }
 
+impl KernelEntry {
+    /// Output pixels and channels that the kernel computes at once: the sizes whose neighbourhood a test has to visit.
+    pub fn tile(&self) -> (usize, usize) {
+        match self.kernel {
+            Kernel::Int8(kernel) => kernel.tile(),
+        }
+    }
+}
+
 static LISTS: &[&[&[KernelEntry]]] = &[int8::KERNELS];
 
 /// Every kernel of this build, whether or not the machine can run it.

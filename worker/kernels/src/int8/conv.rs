@@ -1,8 +1,6 @@
 //! Dense convolution and matrix product, u8 x s8: walks pixels and panels and hands tiles to the microkernels.
 
-use super::arch::{
-    Accumulate, Depth, GemmKernel, MAX_PANEL, MAX_TILE, MAX_TILE_ROWS, PanelParams, Scratch, Tile,
-};
+use super::arch::{Accumulate, Depth, GemmKernel, MAX_PANEL, MAX_TILE, MAX_TILE_ROWS, PanelParams, Scratch, Tile};
 use super::epilogue::Codes;
 use super::geometry::check_image;
 use super::pack::Panel;
@@ -82,7 +80,11 @@ impl ConvU8S8 {
             (geometry.output.channels, geometry.kernel_h, geometry.kernel_w, geometry.input.channels),
             "weights were packed for another convolution"
         );
-        assert_eq!(weights.groups, self.run_offsets.len() * self.run_groups, "weights were packed for other depth runs");
+        assert_eq!(
+            weights.groups,
+            self.run_offsets.len() * self.run_groups,
+            "weights were packed for other depth runs"
+        );
         assert!(weights.runs == self.runs || geometry.input.channels.is_multiple_of(K_GROUP), "other depth runs");
         assert_eq!(bias.len(), shape.out_channels, "one bias a filter");
         if geometry.is_empty() {
@@ -94,9 +96,7 @@ impl ConvU8S8 {
             input.len(),
             self.input_elements()
         );
-        let bounded = |requant: &super::Requant| {
-            !proven_to_convert(&weights.magnitude, bias, requant.multiplier())
-        };
+        let bounded = |requant: &super::Requant| !proven_to_convert(&weights.magnitude, bias, requant.multiplier());
         let sink = Sink::new(epilogue, &geometry.output, bounded);
         self.walk(weights, input, bias, &sink);
     }

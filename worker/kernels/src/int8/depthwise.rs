@@ -1,6 +1,8 @@
 //! Depthwise convolution, u8 x s8: every channel has its own filter and nothing is summed across channels.
 
-use super::arch::{DepthwiseKernel, DepthwiseWindow, MAX_PANEL, MAX_TILE, PanelParams, Scratch, Tile, depthwise_kernels};
+use super::arch::{
+    DepthwiseKernel, DepthwiseWindow, MAX_PANEL, MAX_TILE, PanelParams, Scratch, Tile, depthwise_kernels,
+};
 use super::conv::{Sink, proven_to_convert};
 use super::pack::{Line, magnitude_of};
 use crate::ConvGeometry;
@@ -199,8 +201,7 @@ impl DepthwiseU8S8 {
             input.len(),
             self.input_elements()
         );
-        let bounded =
-            |requant: &super::Requant| !proven_to_convert(&weights.magnitude, bias, requant.multiplier());
+        let bounded = |requant: &super::Requant| !proven_to_convert(&weights.magnitude, bias, requant.multiplier());
         let sink = Sink::new(epilogue, &geometry.output, bounded);
         self.walk(weights, input, bias, &sink);
     }

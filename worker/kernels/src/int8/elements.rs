@@ -37,6 +37,9 @@ pub(crate) struct PoolWindow {
     pub column_step: usize,
 }
 
+/// Scales sums to floats within bounds.
+type ScaleLoop = unsafe fn(&[i32], f32, (f32, f32), &mut [f32]);
+
 /// The element loops compiled for one instruction set; calling one needs that instruction set, nothing else.
 pub(crate) struct ElementKernels {
     pub name: &'static str,
@@ -47,7 +50,7 @@ pub(crate) struct ElementKernels {
     pub max_window: unsafe fn(&[u8], PoolWindow, &mut [u8]),
     pub sum_window: unsafe fn(&[u8], PoolWindow, i32, &mut [i32]),
     pub requantize: unsafe fn(&[i32], f32, &Codes, &mut [u8]),
-    pub scale: unsafe fn(&[i32], f32, (f32, f32), &mut [f32]),
+    pub scale: ScaleLoop,
 }
 
 impl std::fmt::Debug for ElementKernels {

@@ -52,7 +52,8 @@ impl ConvGeometry {
         }
         let product = |a: usize, b: usize| a.checked_mul(b).ok_or(Int8Error::TooLarge);
         let sum = |a: usize, b: usize| a.checked_add(b).ok_or(Int8Error::TooLarge);
-        let back = sum(product(self.pad_top, self.input.row_stride)?, product(self.pad_left, self.input.pixel_stride)?)?;
+        let back =
+            sum(product(self.pad_top, self.input.row_stride)?, product(self.pad_left, self.input.pixel_stride)?)?;
         if back > self.input.offset {
             return Err(Int8Error::BorderTooSmall { needed: back, present: self.input.offset });
         }
@@ -60,8 +61,7 @@ impl ConvGeometry {
             sum(product(self.output.height - 1, self.stride_h)?, product(self.kernel_h - 1, self.dilation_h)?)?;
         let last_column =
             sum(product(self.output.width - 1, self.stride_w)?, product(self.kernel_w - 1, self.dilation_w)?)?;
-        let forward =
-            sum(product(last_row, self.input.row_stride)?, product(last_column, self.input.pixel_stride)?)?;
+        let forward = sum(product(last_row, self.input.row_stride)?, product(last_column, self.input.pixel_stride)?)?;
         let end = sum(sum(self.input.offset - back, forward)?, self.input.channels)?;
         // Slices never exceed isize::MAX bytes, so a geometry that fits behind this bound can be used in pointer sums.
         if end > isize::MAX as usize / 8 { Err(Int8Error::TooLarge) } else { Ok(end) }

@@ -16,8 +16,8 @@ pub mod pack;
 pub mod pool;
 pub mod reference;
 
-pub(crate) use arch::KERNELS;
 pub(crate) use arch::Int8Kernel;
+pub(crate) use arch::KERNELS;
 
 pub use conv::ConvU8S8;
 pub use depthwise::{DepthwiseU8S8, PackedDepthwise};

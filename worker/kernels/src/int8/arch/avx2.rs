@@ -182,13 +182,7 @@ unsafe fn store_u8<const NV: usize>(tile: &Tile, scratch: &Scratch, params: &Pan
 /// As [`StoreAdd`](super::StoreAdd).
 #[inline(never)]
 #[target_feature(enable = "avx2,fma")]
-unsafe fn store_add<const NV: usize>(
-    tile: &Tile,
-    scratch: &Scratch,
-    params: &PanelParams,
-    codes: &Codes,
-    add: &AddU8,
-) {
+unsafe fn store_add<const NV: usize>(tile: &Tile, scratch: &Scratch, params: &PanelParams, codes: &Codes, add: &AddU8) {
     let (min, max) = (_mm256_set1_ps(codes.min), _mm256_set1_ps(codes.max));
     let zero_point = _mm256_set1_ps(f32::from(codes.zero_point));
     let (ra, rb) = (_mm256_set1_ps(add.ra), _mm256_set1_ps(add.rb));
@@ -283,10 +277,8 @@ unsafe fn depthwise<const P: usize>(
             for columns in window.columns.chunks_exact(2) {
                 let p0 = _mm_loadu_si128(row.add(columns[0]).cast());
                 let p1 = _mm_loadu_si128(row.add(columns[1]).cast());
-                let pairs = [
-                    _mm256_cvtepu8_epi16(_mm_unpacklo_epi8(p0, p1)),
-                    _mm256_cvtepu8_epi16(_mm_unpackhi_epi8(p0, p1)),
-                ];
+                let pairs =
+                    [_mm256_cvtepu8_epi16(_mm_unpacklo_epi8(p0, p1)), _mm256_cvtepu8_epi16(_mm_unpackhi_epi8(p0, p1))];
                 for output in &mut sums {
                     for (sum, pair) in output.iter_mut().zip(pairs) {
                         *sum = _mm256_add_epi32(*sum, _mm256_madd_epi16(pair, _mm256_load_si256(weights)));

@@ -283,13 +283,7 @@ unsafe fn store_u8<const NV: usize, const BOUNDED: bool>(
 /// As [`StoreAdd`](super::StoreAdd).
 #[inline(never)]
 #[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512vl,avx512dq")]
-unsafe fn store_add<const NV: usize>(
-    tile: &Tile,
-    scratch: &Scratch,
-    params: &PanelParams,
-    codes: &Codes,
-    add: &AddU8,
-) {
+unsafe fn store_add<const NV: usize>(tile: &Tile, scratch: &Scratch, params: &PanelParams, codes: &Codes, add: &AddU8) {
     let step = vectors_a_pack(NV);
     let (min, max) = (_mm512_set1_ps(codes.min), _mm512_set1_ps(codes.max));
     let zero_point = _mm512_set1_ps(f32::from(codes.zero_point));

@@ -211,6 +211,17 @@ pub(crate) enum Int8Kernel {
     Elements(&'static super::elements::ElementKernels),
 }
 
+impl Int8Kernel {
+    /// Output pixels and channels computed at once.
+    pub(crate) fn tile(self) -> (usize, usize) {
+        match self {
+            Int8Kernel::Gemm(kernel) => (kernel.mr(), kernel.width()),
+            Int8Kernel::Depthwise(kernel) => (1 << (kernel.accumulate.len() - 1), kernel.width),
+            Int8Kernel::Elements(_) => (1, super::elements::POOL_CHANNELS),
+        }
+    }
+}
+
 /// Every int8 kernel there is.
 pub(crate) static KERNELS: &[&[KernelEntry]] = &[
     scalar::KERNELS,
