@@ -4,6 +4,11 @@ use super::{DepthRuns, Int8Error, K_GROUP};
 use crate::{ConvGeometry, Image};
 
 impl ConvGeometry {
+    /// The matrix product `rows x depth` times `depth x columns`, all matrices dense.
+    pub fn matmul(rows: usize, depth: usize, columns: usize) -> ConvGeometry {
+        ConvGeometry::matrix(rows, depth, columns, depth, columns)
+    }
+
     /// Which way the depth of this convolution's weights has to be packed.
     ///
     /// Where neighbouring taps of a filter row are neighbours in memory the whole row is one run, which wastes less

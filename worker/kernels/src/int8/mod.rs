@@ -19,6 +19,7 @@ pub mod reference;
 pub(crate) use arch::Int8Kernel;
 pub(crate) use arch::KERNELS;
 
+pub use crate::ConvGeometry;
 pub use conv::ConvU8S8;
 pub use depthwise::{DepthwiseU8S8, PackedDepthwise};
 pub use elements::{CodeParams, add_u8, dequantize_u8_f32, lookup_u8, quantize_f32_u8};
