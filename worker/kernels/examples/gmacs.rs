@@ -128,6 +128,12 @@ fn bytes(count: usize) -> Vec<u8> {
     (0..count as u32).map(|i| (i.wrapping_mul(0x9E37_79B9) >> 24) as u8).collect()
 }
 
+/// A buffer's elements from its first cache line on, as engines allocate activations.
+fn lines(buffer: &mut [u8]) -> &mut [u8] {
+    let start = buffer.as_ptr().align_offset(64);
+    &mut buffer[start..]
+}
+
 /// Best rate of a layer in GMAC/s, and the best of the bare loop measured in between.
 fn measure(isa: Isa, layer: &Layer) -> Result<(f64, f64), Box<dyn std::error::Error>> {
     let geometry = layer.geometry();
@@ -137,26 +143,29 @@ fn measure(isa: Isa, layer: &Layer) -> Result<(f64, f64), Box<dyn std::error::Er
     let requant = Requant::new(vec![1e-3 / (depth as f32).sqrt(); layer.filters], 120, 0, 255)?;
     let operand = QuantizedOperand { scale: 0.1, zero_point: 120 };
     let add = AddU8::new(operand, operand, operand, (0, 255), true)?;
-    let residual = bytes(geometry.output.end());
-    let mut output = vec![0; geometry.output.end()];
+    let mut residual = bytes(geometry.output.end() + 64);
+    let residual = lines(&mut residual);
+    let mut output = vec![0; geometry.output.end() + 64];
+    let output = lines(&mut output);
     let mut finish = |compute: &dyn Fn(Epilogue<'_>)| {
         if layer.residual {
             compute(Epilogue::U8Add {
                 requant: &requant,
                 add: &add,
-                residual: &residual,
+                residual,
                 residual_image: geometry.output,
-                output: &mut output,
+                output,
             });
         } else {
-            compute(Epilogue::U8 { requant: &requant, output: &mut output });
+            compute(Epilogue::U8 { requant: &requant, output });
         }
     };
     let mut run: Box<dyn FnMut()> = if layer.depthwise {
         let weights = PackedDepthwise::pack(isa, &geometry, &weights)?;
         let conv = DepthwiseU8S8::new(isa, &geometry)?;
-        let input = bytes(conv.input_elements());
-        Box::new(move || finish(&|epilogue| conv.run(&weights, &input, &bias, epilogue)))
+        let input = bytes(conv.input_elements() + 64);
+        let start = input.as_ptr().align_offset(64);
+        Box::new(move || finish(&|epilogue| conv.run(&weights, &input[start..], &bias, epilogue)))
     } else {
         let shape = WeightShape {
             out_channels: layer.filters,
@@ -166,8 +175,9 @@ fn measure(isa: Isa, layer: &Layer) -> Result<(f64, f64), Box<dyn std::error::Er
         };
         let weights = PackedWeights::pack(isa, shape, geometry.depth_runs(), &weights)?;
         let conv = ConvU8S8::new(isa, &geometry)?;
-        let input = bytes(conv.input_elements());
-        Box::new(move || finish(&|epilogue| conv.run(&weights, &input, &bias, epilogue)))
+        let input = bytes(conv.input_elements() + 64);
+        let start = input.as_ptr().align_offset(64);
+        Box::new(move || finish(&|epilogue| conv.run(&weights, &input[start..], &bias, epilogue)))
     };
     run();
     let start = Instant::now();

@@ -1,13 +1,15 @@
 //! Depthwise convolution, u8 x s8: every channel has its own filter and nothing is summed across channels.
 
 use super::arch::{
-    DepthwiseKernel, DepthwiseWindow, MAX_PANEL, MAX_TILE, PanelParams, Scratch, Tile, depthwise_kernels,
+    DepthwiseKernel, DepthwiseRows, DepthwiseShape, DepthwiseWindow, MAX_PANEL, MAX_TILE, PanelParams, Scratch, Tile,
+    depthwise_kernels,
 };
 use super::conv::{Sink, proven_to_convert};
 use super::pack::{Line, magnitude_of};
 use crate::ConvGeometry;
 use super::{Epilogue, INPUT_SLACK, Int8Error};
 use crate::Isa;
+use std::ops::Range;
 
 /// Bytes of input rows that a block of output rows may read, so that all panels find them in the second-level cache.
 const BLOCK_BYTES: usize = 256 * 1024;
@@ -29,6 +31,22 @@ fn outputs_index(geometry: &ConvGeometry, slots: usize) -> usize {
     (0..3).min_by_key(|&index| cost(index)).unwrap_or(0)
 }
 
+/// How the taps of a window are arranged for a microkernel.
+///
+/// Outputs that share columns take the window row by row. An output by itself takes all taps as columns of one row,
+/// which fills up to a whole number of groups only once.
+fn shape_of(geometry: &ConvGeometry, slots: usize) -> DepthwiseShape {
+    let outputs_index = outputs_index(geometry, slots);
+    let outputs = 1usize << outputs_index;
+    if outputs == 1 {
+        let groups = (geometry.kernel_h * geometry.kernel_w).div_ceil(slots);
+        DepthwiseShape { kernel_h: 1, groups, outputs_index }
+    } else {
+        let groups = (geometry.kernel_w + outputs - 1).div_ceil(slots);
+        DepthwiseShape { kernel_h: geometry.kernel_h, groups, outputs_index }
+    }
+}
+
 #[derive(Clone, Copy, Debug)]
 struct DepthwisePanel {
     first: usize,
@@ -44,7 +62,7 @@ pub struct PackedDepthwise {
     channels: usize,
     kernel_h: usize,
     kernel_w: usize,
-    outputs_index: usize,
+    arrangement: DepthwiseShape,
     panels: Vec<DepthwisePanel>,
     lines: Vec<Line>,
     magnitude: Vec<f32>,
@@ -64,9 +82,9 @@ impl PackedDepthwise {
         }
         let kernels = depthwise_kernels(isa);
         let slots = kernels[0].slots;
-        let outputs_index = outputs_index(geometry, slots);
-        let outputs = 1usize << outputs_index;
-        let groups = (kernel_w + outputs - 1).div_ceil(slots);
+        let arrangement = shape_of(geometry, slots);
+        let outputs = 1usize << arrangement.outputs_index;
+        let row_taps = taps / arrangement.kernel_h;
 
         let mut panels = Vec::new();
         let (mut first, mut line) = (0, 0);
@@ -74,7 +92,7 @@ impl PackedDepthwise {
             let left = channels - first;
             let narrowest = kernels.iter().copied().find(|kernel| kernel.width >= left);
             let Some(kernel) = narrowest.or(kernels.last().copied()) else { break };
-            let bytes = kernel_h * groups * outputs * panel_vector_bytes(kernel);
+            let bytes = arrangement.kernel_h * arrangement.groups * outputs * panel_vector_bytes(kernel);
             panels.push(DepthwisePanel { first, channels: left.min(kernel.width), kernel, line });
             first += left.min(kernel.width);
             line += bytes.div_ceil(size_of::<Line>());
@@ -86,8 +104,8 @@ impl PackedDepthwise {
                 let filter = &weights[(panel.first + column) * taps..][..taps];
                 for (tap, &weight) in filter.iter().enumerate() {
                     for output in 0..outputs {
-                        let (ky, at) = (tap / kernel_w, tap % kernel_w + output);
-                        let vectors = (ky * groups + at / slots) * outputs + output;
+                        let (row, at) = (tap / row_taps, tap % row_taps + output);
+                        let vectors = (row * arrangement.groups + at / slots) * outputs + output;
                         let element = panel.kernel.position(column) * slots + at % slots;
                         let start = vectors * panel_vector_bytes(panel.kernel);
                         let mut put = |byte: usize, value: u8| lines[panel.line + byte / 64].0[byte % 64] = value;
@@ -107,7 +125,7 @@ impl PackedDepthwise {
         let column_sums =
             filters().map(|filter| filter.iter().fold(0i32, |sum, &w| sum.wrapping_add(i32::from(w)))).collect();
         let magnitude = filters().map(magnitude_of).collect();
-        Ok(PackedDepthwise { isa, channels, kernel_h, kernel_w, outputs_index, panels, lines, magnitude, column_sums })
+        Ok(PackedDepthwise { isa, channels, kernel_h, kernel_w, arrangement, panels, lines, magnitude, column_sums })
     }
 
     /// Sum of each channel's filter: what a zero point of the input is multiplied with in the bias.
@@ -136,7 +154,7 @@ fn panel_vector_bytes(kernel: &DepthwiseKernel) -> usize {
 pub struct DepthwiseU8S8 {
     isa: Isa,
     geometry: ConvGeometry,
-    outputs_index: usize,
+    arrangement: DepthwiseShape,
     /// Column distances for 1, 2, ... outputs at the end of a row; the last entry is for all of them.
     columns: Vec<Vec<usize>>,
     input_end: usize,
@@ -154,19 +172,27 @@ impl DepthwiseU8S8 {
         }
         let input_end = geometry.check_bordered()?;
         let slots = depthwise_kernels(isa)[0].slots;
-        let outputs_index = outputs_index(geometry, slots);
-        let outputs = 1usize << outputs_index;
-        let groups = (geometry.kernel_w + outputs - 1).div_ceil(slots);
+        let arrangement = shape_of(geometry, slots);
+        let outputs = 1usize << arrangement.outputs_index;
+        let distance = |ky: usize, kx: usize| {
+            ky * geometry.dilation_h * geometry.input.row_stride
+                + kx * geometry.dilation_w * geometry.input.pixel_stride
+        };
         // Columns that fill up a group, or belong to outputs beyond the row, have zero weights; they repeat the last
         // one needed so that nothing beyond the window is read.
         let columns_for = |valid: usize| {
-            let last = geometry.kernel_w - 1 + valid - 1;
-            (0..groups * slots)
-                .map(|column| column.min(last) * geometry.dilation_w * geometry.input.pixel_stride)
-                .collect()
+            let column = |column: usize| {
+                if outputs == 1 {
+                    let tap = column.min(geometry.kernel_h * geometry.kernel_w - 1);
+                    distance(tap / geometry.kernel_w, tap % geometry.kernel_w)
+                } else {
+                    distance(0, column.min(geometry.kernel_w - 1 + valid - 1))
+                }
+            };
+            (0..arrangement.groups * slots).map(column).collect()
         };
         let columns = (1..=outputs).map(columns_for).collect();
-        Ok(DepthwiseU8S8 { isa, geometry: *geometry, outputs_index, columns, input_end })
+        Ok(DepthwiseU8S8 { isa, geometry: *geometry, arrangement, columns, input_end })
     }
 
     /// The geometry this was made for.
@@ -187,8 +213,8 @@ impl DepthwiseU8S8 {
         let geometry = &self.geometry;
         assert_eq!(weights.isa, self.isa, "weights were packed for another instruction set");
         assert_eq!(
-            (weights.channels, weights.kernel_h, weights.kernel_w, weights.outputs_index),
-            (geometry.output.channels, geometry.kernel_h, geometry.kernel_w, self.outputs_index),
+            (weights.channels, weights.kernel_h, weights.kernel_w, weights.arrangement),
+            (geometry.output.channels, geometry.kernel_h, geometry.kernel_w, self.arrangement),
             "weights were packed for another convolution"
         );
         assert_eq!(bias.len(), weights.channels, "one bias a channel");
@@ -209,19 +235,55 @@ impl DepthwiseU8S8 {
     fn walk(&self, weights: &PackedDepthwise, input: &[u8], bias: &[i32], sink: &Sink<'_>) {
         let geometry = &self.geometry;
         let row_bytes = geometry.input.row_stride * geometry.stride_h;
-        let rows_a_block = (BLOCK_BYTES / row_bytes.max(1)).max(1);
+        // An even number, since row functions may compute two at once.
+        let rows_a_block = (BLOCK_BYTES / row_bytes.max(1)).max(2) & !1;
         let mut scratch = Scratch([0; MAX_TILE]);
         let mut params = PanelParams { bias: [0; MAX_PANEL], multiplier: [0.0; MAX_PANEL] };
         let mut tile = Tile::empty();
         for first_row in (0..geometry.output.height).step_by(rows_a_block) {
             let rows = first_row..(first_row + rows_a_block).min(geometry.output.height);
             for panel in &weights.panels {
-                panel.load(&mut params, bias, sink.multiplier());
+                let whole_rows = match (sink, panel.kernel.rows_u8) {
+                    (Sink::U8 { bounded: false, codes, .. }, Some(rows_u8))
+                        if geometry.output.width >= 1 << self.arrangement.outputs_index =>
+                    {
+                        Some((rows_u8(self.arrangement), codes))
+                    }
+                    (Sink::U8 { .. } | Sink::Add { .. } | Sink::F32 { .. }, _) => None,
+                };
+                panel.load(&mut params, bias, sink.multiplier(), whole_rows.is_some());
+                if let Some((function, codes)) = whole_rows {
+                    let span = self.rows_of(panel, &rows, input, sink);
+                    // SAFETY: `new` proved the instruction set and `run` that the input reaches `input_end` plus slack
+                    // and the output its own end; the panel was packed for this arrangement.
+                    unsafe { function(&span, weights.lines[panel.line..].as_ptr(), &params, codes) };
+                    continue;
+                }
                 tile.channels = panel.channels;
                 for y in rows.clone() {
                     self.row(weights, panel, y, input, sink, &params, &mut tile, &mut scratch);
                 }
             }
+        }
+    }
+
+    /// Some output rows of a panel as the whole-row functions take them.
+    fn rows_of(&self, panel: &DepthwisePanel, rows: &Range<usize>, input: &[u8], sink: &Sink<'_>) -> DepthwiseRows<'_> {
+        let geometry = &self.geometry;
+        let input_row_step = geometry.stride_h * geometry.input.row_stride;
+        DepthwiseRows {
+            input: input.as_ptr().wrapping_add(geometry.first_element() + rows.start * input_row_step + panel.first),
+            input_step: geometry.stride_w * geometry.input.pixel_stride,
+            input_row_step,
+            row_step: geometry.dilation_h * geometry.input.row_stride,
+            kernel_h: self.arrangement.kernel_h,
+            columns: self.columns.last().map_or(&[], Vec::as_slice),
+            output: sink.output(geometry.output.at(rows.start, 0) + panel.first),
+            output_step: geometry.output.pixel_stride,
+            output_row_step: geometry.output.row_stride,
+            width: geometry.output.width,
+            rows: rows.len(),
+            channels: panel.channels,
         }
     }
 
@@ -240,8 +302,8 @@ impl DepthwiseU8S8 {
         let geometry = &self.geometry;
         let step = geometry.stride_w * geometry.input.pixel_stride;
         let row = geometry.first_element() + y * geometry.stride_h * geometry.input.row_stride + panel.first;
-        let outputs = 1usize << self.outputs_index;
-        let accumulate = panel.kernel.accumulate[self.outputs_index];
+        let outputs = 1usize << self.arrangement.outputs_index;
+        let accumulate = panel.kernel.accumulate[self.arrangement.outputs_index];
         let lines = weights.lines[panel.line..].as_ptr();
         let mut x = 0;
         while x < geometry.output.width {
@@ -249,7 +311,7 @@ impl DepthwiseU8S8 {
             let window = DepthwiseWindow {
                 input: input.as_ptr().wrapping_add(row + x * step),
                 row_step: geometry.dilation_h * geometry.input.row_stride,
-                kernel_h: geometry.kernel_h,
+                kernel_h: self.arrangement.kernel_h,
                 columns: &self.columns[tile.rows - 1],
             };
             for r in 0..tile.rows {
@@ -267,13 +329,10 @@ impl DepthwiseU8S8 {
 }
 
 impl DepthwisePanel {
-    /// Biases go where the accumulators are, multipliers where the stored sums are.
-    fn load(&self, params: &mut PanelParams, bias: &[i32], multiplier: &[f32]) {
-        params.bias.fill(0);
-        params.multiplier.fill(0.0);
-        for channel in 0..self.channels {
-            params.bias[self.kernel.position(channel)] = bias[self.first + channel];
-            params.multiplier[channel] = multiplier[self.first + channel];
-        }
+    /// Biases go where the accumulators are; multipliers as well, or where sums stored to scratch are.
+    fn load(&self, params: &mut PanelParams, bias: &[i32], multiplier: &[f32], in_registers: bool) {
+        let channels = self.first..self.first + self.channels;
+        self.kernel.arrange(&bias[channels.clone()], &mut params.bias, true);
+        self.kernel.arrange(&multiplier[channels], &mut params.multiplier, in_registers);
     }
 }

@@ -53,6 +53,7 @@ static DEPTHWISE: DepthwiseKernel = DepthwiseKernel {
     interleaved: false,
     accumulate: [depthwise::<1>, depthwise::<2>, depthwise::<4>],
     stores: &GEMM_2.stores,
+    rows_u8: None,
 };
 
 /// The loop over depth of `MR` pixels and `NV` vectors of 8 channels.

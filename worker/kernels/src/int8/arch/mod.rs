@@ -169,6 +169,35 @@ pub(crate) struct DepthwiseWindow<'a> {
     pub columns: &'a [usize],
 }
 
+/// Codes of a few whole output rows of one panel.
+///
+/// # Safety
+/// The instruction set is present, and [`DepthwiseRows`]'s pointers are valid for everything its extents say.
+pub(crate) type DepthwiseRowsU8 = unsafe fn(&DepthwiseRows<'_>, *const Line, &PanelParams, &Codes);
+
+/// Neighbouring output rows at least as wide as the number of outputs the weights were packed for.
+pub(crate) struct DepthwiseRows<'a> {
+    /// The panel's first channel under the first tap of the first output.
+    pub input: *const u8,
+    /// Elements from an output's window to the next one's, and from an output row's windows to the next row's.
+    pub input_step: usize,
+    pub input_row_step: usize,
+    /// Elements from a filter row to the next.
+    pub row_step: usize,
+    pub kernel_h: usize,
+    /// Distance of every column from the first; a multiple of the kernel's slots in number.
+    pub columns: &'a [usize],
+    /// The panel's first channel of the first output.
+    pub output: *mut u8,
+    pub output_step: usize,
+    pub output_row_step: usize,
+    /// Outputs a row, and rows.
+    pub width: usize,
+    pub rows: usize,
+    /// Channels of the panel that exist.
+    pub channels: usize,
+}
+
 /// A depthwise microkernel for panels of one width.
 pub(crate) struct DepthwiseKernel {
     pub name: &'static str,
@@ -183,6 +212,20 @@ pub(crate) struct DepthwiseKernel {
     /// The functions for 1, 2 and 4 neighbouring outputs.
     pub accumulate: [DepthwiseAccumulate; 3],
     pub stores: &'static Stores,
+    /// Whole rows to codes at once, where sums need not pass through scratch; multipliers in accumulator order. Only
+    /// for sums proven to convert.
+    pub rows_u8: Option<fn(DepthwiseShape) -> DepthwiseRowsU8>,
+}
+
+/// What a depthwise row function may be specialised for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct DepthwiseShape {
+    /// Filter rows as the columns are laid out; 1 where all taps are columns.
+    pub kernel_h: usize,
+    /// Groups of columns.
+    pub groups: usize,
+    /// Index of the outputs computed together: 1, 2 or 4.
+    pub outputs_index: usize,
 }
 
 impl DepthwiseKernel {
@@ -193,6 +236,22 @@ impl DepthwiseKernel {
             vector * (self.width / 4) + lane * 4 + element
         } else {
             channel
+        }
+    }
+}
+
+impl DepthwiseKernel {
+    /// Writes a panel's per-channel constants in the order of its accumulators, or of its channels, zeros behind them.
+    pub fn arrange<T: Copy + Default>(&self, values: &[T], to: &mut [T; MAX_PANEL], in_accumulators: bool) {
+        let mut padded = [T::default(); MAX_PANEL];
+        padded[..values.len()].copy_from_slice(values);
+        if !(in_accumulators && self.interleaved) {
+            *to = padded;
+            return;
+        }
+        // Fours of channels stay together.
+        for (four, values) in padded[..self.width].as_chunks::<4>().0.iter().enumerate() {
+            to[self.position(four * 4)..][..4].copy_from_slice(values);
         }
     }
 }

@@ -38,6 +38,7 @@ static DEPTHWISE: DepthwiseKernel = DepthwiseKernel {
     interleaved: false,
     accumulate: [depthwise::<1>, depthwise::<2>, depthwise::<4>],
     stores: &GEMM.stores,
+    rows_u8: None,
 };
 
 /// # Safety

@@ -1,14 +1,13 @@
 //! AVX-512 with VNNI: four u8 x s8 products a lane and instruction, 24 accumulators a tile.
 
+mod depthwise;
+
 use std::arch::x86_64::*;
 
 use super::super::elements::element_kernels_for;
 use super::super::epilogue::{AddU8, Codes};
 use super::super::pack::Line;
-use super::{
-    Accumulate, Depth, DepthwiseKernel, DepthwiseWindow, GemmKernel, Int8Kernel, PanelParams, Scratch, Stores, Tile,
-    WeightForm, entry,
-};
+use super::{Accumulate, Depth, GemmKernel, Int8Kernel, PanelParams, Scratch, Stores, Tile, WeightForm, entry};
 use crate::Isa;
 use crate::registry::{Family, KernelEntry};
 
@@ -21,8 +20,8 @@ pub(super) static KERNELS: &[KernelEntry] = &[
     entry(Family::GemmU8S8, Isa::Avx512Vnni, GEMM_2.name, Int8Kernel::Gemm(&GEMM_2)),
     entry(Family::GemmU8S8, Isa::Avx512Vnni, GEMM_3.name, Int8Kernel::Gemm(&GEMM_3)),
     entry(Family::GemmU8S8, Isa::Avx512Vnni, GEMM_4.name, Int8Kernel::Gemm(&GEMM_4)),
-    entry(Family::DepthwiseU8S8, Isa::Avx512Vnni, DEPTHWISE_32.name, Int8Kernel::Depthwise(&DEPTHWISE_32)),
-    entry(Family::DepthwiseU8S8, Isa::Avx512Vnni, DEPTHWISE_64.name, Int8Kernel::Depthwise(&DEPTHWISE_64)),
+    entry(Family::DepthwiseU8S8, Isa::Avx512Vnni, depthwise::WIDE_32.name, Int8Kernel::Depthwise(&depthwise::WIDE_32)),
+    entry(Family::DepthwiseU8S8, Isa::Avx512Vnni, depthwise::WIDE_64.name, Int8Kernel::Depthwise(&depthwise::WIDE_64)),
     entry(Family::ElementsU8, Isa::Avx512Vnni, ELEMENTS.name, Int8Kernel::Elements(&ELEMENTS)),
 ];
 
@@ -354,131 +353,4 @@ unsafe fn store_f32<const NV: usize>(tile: &Tile, scratch: &Scratch, params: &Pa
 fn tail_mask(channels: usize, column: usize) -> u16 {
     let left = channels.saturating_sub(column);
     if left >= LANES { u16::MAX } else { (1u16 << left) - 1 }
-}
-
-static DEPTHWISE_64: DepthwiseKernel = DepthwiseKernel {
-    name: "depthwise_u8s8s32_4x64_avx512vnni",
-    width: 64,
-    slots: 4,
-    wide: false,
-    interleaved: true,
-    accumulate: [depthwise_64::<1>, depthwise_64::<2>, depthwise_64::<4>],
-    stores: &GEMM_4.stores,
-};
-
-static DEPTHWISE_32: DepthwiseKernel = DepthwiseKernel {
-    name: "depthwise_u8s8s32_4x32_avx512vnni",
-    width: 32,
-    slots: 4,
-    wide: false,
-    interleaved: true,
-    accumulate: [depthwise_32::<1>, depthwise_32::<2>, depthwise_32::<4>],
-    stores: &GEMM_2.stores,
-};
-
-/// `P` neighbouring outputs of 64 channels.
-///
-/// Bytes of four columns are interleaved so that each 32-bit lane holds one channel's four columns: what a dot-product
-/// step consumes. The same interleaved registers serve every output, each with its weights shifted into place.
-///
-/// # Safety
-/// As [`DepthwiseAccumulate`](super::DepthwiseAccumulate).
-#[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
-unsafe fn depthwise_64<const P: usize>(
-    window: &DepthwiseWindow<'_>,
-    weights: *const Line,
-    params: &PanelParams,
-    scratch: &mut Scratch,
-) {
-    // SAFETY: the caller vouches for the instruction set, the window's bytes and the weights.
-    unsafe {
-        let mut sums = [[_mm512_setzero_si512(); 4]; P];
-        for row in &mut sums {
-            for (j, sum) in row.iter_mut().enumerate() {
-                *sum = _mm512_load_si512(params.bias.as_ptr().add(j * LANES).cast());
-            }
-        }
-        let mut weights: *const __m512i = weights.cast();
-        for ky in 0..window.kernel_h {
-            let row = window.input.add(ky * window.row_step);
-            for columns in window.columns.chunks_exact(4) {
-                let load = |slot: usize| _mm512_loadu_si512(row.add(columns[slot]).cast());
-                let (p0, p1, p2, p3) = (load(0), load(1), load(2), load(3));
-                let (low01, high01) = (_mm512_unpacklo_epi8(p0, p1), _mm512_unpackhi_epi8(p0, p1));
-                let (low23, high23) = (_mm512_unpacklo_epi8(p2, p3), _mm512_unpackhi_epi8(p2, p3));
-                let quads = [
-                    _mm512_unpacklo_epi16(low01, low23),
-                    _mm512_unpackhi_epi16(low01, low23),
-                    _mm512_unpacklo_epi16(high01, high23),
-                    _mm512_unpackhi_epi16(high01, high23),
-                ];
-                for output in &mut sums {
-                    for (sum, quad) in output.iter_mut().zip(quads) {
-                        *sum = _mm512_dpbusd_epi32(*sum, quad, _mm512_load_si512(weights));
-                        weights = weights.add(1);
-                    }
-                }
-            }
-        }
-        for (output, sums) in sums.iter().enumerate() {
-            for (j, &sum) in sums.iter().enumerate() {
-                let out = scratch.0.as_mut_ptr().add(output * 64 + j * 4);
-                _mm_storeu_si128(out.cast(), _mm512_castsi512_si128(sum));
-                _mm_storeu_si128(out.add(16).cast(), _mm512_extracti32x4_epi32::<1>(sum));
-                _mm_storeu_si128(out.add(32).cast(), _mm512_extracti32x4_epi32::<2>(sum));
-                _mm_storeu_si128(out.add(48).cast(), _mm512_extracti32x4_epi32::<3>(sum));
-            }
-        }
-    }
-}
-
-/// `P` neighbouring outputs of 32 channels; see [`depthwise_64`].
-///
-/// # Safety
-/// As [`DepthwiseAccumulate`](super::DepthwiseAccumulate).
-#[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
-unsafe fn depthwise_32<const P: usize>(
-    window: &DepthwiseWindow<'_>,
-    weights: *const Line,
-    params: &PanelParams,
-    scratch: &mut Scratch,
-) {
-    // SAFETY: the caller vouches for the instruction set, the window's bytes and the weights.
-    unsafe {
-        let mut sums = [[_mm256_setzero_si256(); 4]; P];
-        for row in &mut sums {
-            for (j, sum) in row.iter_mut().enumerate() {
-                *sum = _mm256_load_si256(params.bias.as_ptr().add(j * 8).cast());
-            }
-        }
-        let mut weights: *const __m256i = weights.cast();
-        for ky in 0..window.kernel_h {
-            let row = window.input.add(ky * window.row_step);
-            for columns in window.columns.chunks_exact(4) {
-                let load = |slot: usize| _mm256_loadu_si256(row.add(columns[slot]).cast());
-                let (p0, p1, p2, p3) = (load(0), load(1), load(2), load(3));
-                let (low01, high01) = (_mm256_unpacklo_epi8(p0, p1), _mm256_unpackhi_epi8(p0, p1));
-                let (low23, high23) = (_mm256_unpacklo_epi8(p2, p3), _mm256_unpackhi_epi8(p2, p3));
-                let quads = [
-                    _mm256_unpacklo_epi16(low01, low23),
-                    _mm256_unpackhi_epi16(low01, low23),
-                    _mm256_unpacklo_epi16(high01, high23),
-                    _mm256_unpackhi_epi16(high01, high23),
-                ];
-                for output in &mut sums {
-                    for (sum, quad) in output.iter_mut().zip(quads) {
-                        *sum = _mm256_dpbusd_epi32(*sum, quad, _mm256_load_si256(weights));
-                        weights = weights.add(1);
-                    }
-                }
-            }
-        }
-        for (output, sums) in sums.iter().enumerate() {
-            for (j, &sum) in sums.iter().enumerate() {
-                let out = scratch.0.as_mut_ptr().add(output * 32 + j * 4);
-                _mm_storeu_si128(out.cast(), _mm256_castsi256_si128(sum));
-                _mm_storeu_si128(out.add(16).cast(), _mm256_extracti128_si256::<1>(sum));
-            }
-        }
-    }
 }
