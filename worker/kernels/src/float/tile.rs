@@ -40,6 +40,8 @@ pub(super) struct TileInput<'a> {
 pub(super) struct TileOutput {
     /// Output pixels.
     pub rows: usize,
+    /// The first output channel.
+    pub first: usize,
     /// Output channels, at most the tile's.
     pub columns: usize,
     /// Elements from one row of the scratch tile to the next.
@@ -50,9 +52,9 @@ pub(super) struct TileOutput {
     pub lo: f32,
     /// Upper bound.
     pub hi: f32,
-    /// The residual's first channel of each pixel, if there is a residual.
+    /// The residual's channel 0 of each pixel, if there is a residual.
     pub residual: Option<[*const f32; ROWS_MAX]>,
-    /// The output's first channel of each pixel.
+    /// The output's channel 0 of each pixel.
     pub output: [*mut f32; ROWS_MAX],
 }
 
@@ -150,11 +152,11 @@ unsafe fn finish<V: Vector>(output: &TileOutput, scratch: *const f32) {
             for row in 0..output.rows {
                 let mut value = V::load(scratch.add(row * output.scratch_row + column)).add(bias);
                 if let Some(residual) = &output.residual {
-                    let from = residual[row].add(column);
+                    let from = residual[row].add(output.first + column);
                     value = value.add(if whole { V::load(from) } else { V::load_partial(from, count) });
                 }
                 value = value.greater(lo).less(hi);
-                let to = output.output[row].add(column);
+                let to = output.output[row].add(output.first + column);
                 if whole {
                     value.store(to);
                 } else {
