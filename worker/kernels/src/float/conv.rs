@@ -3,13 +3,18 @@
 //! Each output is `acc = 0; for (kh, kw, c) ascending: acc = fma(x, w, acc); y = acc + bias; y += residual;
 //! y = if y > lo { y } else { lo }; y = if y < hi { y } else { hi }`.
 
-use crate::float::pack::{PackedF32, WeightLayout};
+use crate::float::pack::{PackedF32, Panels, WeightLayout};
 use crate::float::tile::{COLUMNS_MAX, ROWS_MAX, Scratch, TileInput, TileOutput, Tiles, tiles};
 use crate::{ConvGeometry, GeometryError, Image, Isa, image_fits};
 
 /// Packed weights up to this size stay in a core's second-level cache beside the activations: then every panel visits
 /// a tile's pixels before the next tile; beyond it each panel is read once for all pixels.
 const RESIDENT_WEIGHT_BYTES: usize = 384 << 10;
+
+/// Addresses this far apart share a set of the first-level cache on every machine this is meant for.
+const PAGE_BYTES: usize = 4096;
+/// Most rows of a tile whose pixels share a set: the set's eight lines less one for the weights that pass through.
+const ROWS_OF_ONE_SET: usize = 7;
 
 /// What happens to a finished sum before it is stored.
 #[derive(Clone, Copy, Debug)]
@@ -140,122 +145,159 @@ fn run_window(
     assert_eq!(weights.depth(), runs.len() * run_len, "weights packed for another depth");
     epilogue.check(&geometry.output);
 
-    let mut window = Window {
-        tiles: tiles(isa),
-        geometry,
-        runs,
-        run_len,
-        weights,
-        input: input.as_ptr(),
-        epilogue,
-        output: output.as_mut_ptr(),
-        scratch: Scratch([0.0; ROWS_MAX * COLUMNS_MAX]),
-    };
-    let pixels = geometry.output.pixels();
-    // Tiles of nearly equal height: a short last tile would not fill the multiply-add pipelines.
-    let tile_count = pixels.div_ceil(window.tiles.rows);
-    let tile_start = |tile: usize| (tile as u128 * pixels as u128 / tile_count as u128) as usize;
+    let mut tile = Tile::new(isa, geometry, runs, run_len, weights, input, epilogue, output);
     if weights.bytes() <= RESIDENT_WEIGHT_BYTES {
-        for tile in 0..tile_count {
-            let span = Span::new(&window, tile_start(tile), tile_start(tile + 1));
+        tile.rewind();
+        while tile.place() {
             for panel in 0..weights.panels() {
-                window.run_tile(&span, panel);
+                tile.run(panel);
             }
         }
     } else {
         for panel in 0..weights.panels() {
-            for tile in 0..tile_count {
-                let span = Span::new(&window, tile_start(tile), tile_start(tile + 1));
-                window.run_tile(&span, panel);
+            tile.rewind();
+            while tile.place() {
+                tile.run(panel);
             }
         }
     }
 }
 
-/// Everything that stays the same from tile to tile.
-struct Window<'a> {
+/// A tile that walks over the output pixels in row-major order and, wherever it is placed, runs panel by panel.
+struct Tile<'a> {
     tiles: &'static Tiles,
     geometry: &'a ConvGeometry,
-    runs: &'a [usize],
-    run_len: usize,
-    weights: &'a PackedF32,
-    input: *const f32,
-    epilogue: &'a Epilogue<'a>,
-    output: *mut f32,
+    origin: *const f32,
+    residual_origin: *const f32,
+    residual: Image,
+    output_origin: *mut f32,
+    bias: &'a [f32],
+    panels: Panels<'a>,
+    /// Rows of every tile, but for the first `taller` tiles, which have one more: a short last tile would not fill the
+    /// multiply-add pipelines.
+    rows: usize,
+    taller: usize,
+    /// Tiles placed since the start, and all there are.
+    placed: usize,
+    count: usize,
+    /// The pixel after the last one placed.
+    y: usize,
+    x: usize,
+    input: TileInput<'a>,
+    output: TileOutput,
     scratch: Scratch,
 }
 
-/// The output pixels of one tile, in row-major order, and where they read and write.
-struct Span {
-    rows: usize,
-    input_at: [usize; ROWS_MAX],
-    output_at: [usize; ROWS_MAX],
-    residual_at: [usize; ROWS_MAX],
-}
-
-impl Span {
-    #[inline]
-    fn new(window: &Window<'_>, first: usize, end: usize) -> Span {
-        let g = window.geometry;
-        let (mut y, mut x) = (first / g.output.width, first % g.output.width);
-        let origin = g.input.offset - g.pad_top * g.input.row_stride - g.pad_left * g.input.pixel_stride;
-        let rows = end - first;
-        let mut span = Span { rows, input_at: [0; ROWS_MAX], output_at: [0; ROWS_MAX], residual_at: [0; ROWS_MAX] };
-        for row in 0..rows {
-            span.input_at[row] = origin + y * g.stride_h * g.input.row_stride + x * g.stride_w * g.input.pixel_stride;
-            span.output_at[row] = g.output.at(y, x);
-            if let Some((_, image)) = &window.epilogue.residual {
-                span.residual_at[row] = image.at(y, x);
-            }
-            x += 1;
-            if x == g.output.width {
-                (x, y) = (0, y + 1);
-            }
-        }
-        span
-    }
-}
-
-impl Window<'_> {
-    #[inline]
-    fn run_tile(&mut self, span: &Span, panel: usize) {
-        let (first, columns, scratch_row) = self.weights.panel_columns(panel);
-        let mut pixels = [self.input; ROWS_MAX];
-        let mut output = [self.output; ROWS_MAX];
-        for row in 0..span.rows {
-            // SAFETY: `validate` showed that every pixel of the output, and every tap of it, lies in its buffer.
-            unsafe {
-                pixels[row] = self.input.add(span.input_at[row]);
-                output[row] = self.output.add(span.output_at[row] + first);
-            }
-        }
-        let residual = self.epilogue.residual.map(|(values, _)| {
-            let mut rows = [values.as_ptr(); ROWS_MAX];
-            for row in 0..span.rows {
-                // SAFETY: `Epilogue::check` showed that the residual image lies in its buffer.
-                rows[row] = unsafe { values.as_ptr().add(span.residual_at[row] + first) };
-            }
-            rows
-        });
-        let tile_input =
-            TileInput { pixels, runs: self.runs, run_len: self.run_len, weights: self.weights.panel(panel).as_ptr() };
-        let tile_output = TileOutput {
-            rows: span.rows,
-            columns,
-            scratch_row,
-            bias: self.epilogue.bias[first..first + columns].as_ptr(),
-            lo: self.epilogue.lo,
-            hi: self.epilogue.hi,
-            residual,
-            output,
+impl<'a> Tile<'a> {
+    #[allow(clippy::too_many_arguments)]
+    fn new(
+        isa: Isa,
+        geometry: &'a ConvGeometry,
+        runs: &'a [usize],
+        run_len: usize,
+        weights: &'a PackedF32,
+        input: &'a [f32],
+        epilogue: &Epilogue<'a>,
+        output: &mut [f32],
+    ) -> Tile<'a> {
+        let g = geometry;
+        let tiles = tiles(isa);
+        let pixels = g.output.pixels();
+        // Pixels a multiple of a page apart fall into one set of the first-level cache, which holds eight lines.
+        let step_bytes = g.stride_w * g.input.pixel_stride * size_of::<f32>();
+        let rows_max = if step_bytes.is_multiple_of(PAGE_BYTES) { tiles.rows.min(ROWS_OF_ONE_SET) } else { tiles.rows };
+        let count = pixels.div_ceil(rows_max);
+        // Nothing before the first tap is read: `validate` showed that this origin lies in the input.
+        let first_tap = g.input.offset - g.pad_top * g.input.row_stride - g.pad_left * g.input.pixel_stride;
+        let origin = input[first_tap..].as_ptr();
+        let output_origin = output[g.output.offset..].as_mut_ptr();
+        let (residual_origin, residual) = match &epilogue.residual {
+            Some((values, image)) => (values[image.offset..].as_ptr(), *image),
+            None => (std::ptr::null(), g.output),
         };
-        let accumulate = self.tiles.accumulate[scratch_row / self.tiles.lanes - 1][span.rows - 1];
-        // SAFETY: the tiles belong to an instruction set that `path` found on this machine; every tap of the span's
+        Tile {
+            tiles,
+            geometry,
+            origin,
+            residual_origin,
+            residual,
+            output_origin,
+            bias: epilogue.bias,
+            panels: weights.walk(),
+            rows: pixels / count,
+            taller: pixels % count,
+            placed: 0,
+            count,
+            y: 0,
+            x: 0,
+            input: TileInput { pixels: [origin; ROWS_MAX], runs, run_len, weights: origin },
+            output: TileOutput {
+                rows: 0,
+                first: 0,
+                columns: 0,
+                scratch_row: 0,
+                bias: epilogue.bias.as_ptr(),
+                lo: epilogue.lo,
+                hi: epilogue.hi,
+                residual: epilogue.residual.map(|_| [residual_origin; ROWS_MAX]),
+                output: [output_origin; ROWS_MAX],
+            },
+            scratch: Scratch([0.0; ROWS_MAX * COLUMNS_MAX]),
+        }
+    }
+
+    /// Goes back to the first pixel.
+    fn rewind(&mut self) {
+        (self.placed, self.y, self.x) = (0, 0, 0);
+    }
+
+    /// Moves to the next pixels; false when there are none left.
+    fn place(&mut self) -> bool {
+        if self.placed == self.count {
+            return false;
+        }
+        let g = self.geometry;
+        let rows = self.rows + usize::from(self.placed < self.taller);
+        self.output.rows = rows;
+        let (row_step, step) = (g.stride_h * g.input.row_stride, g.stride_w * g.input.pixel_stride);
+        for row in 0..rows {
+            // SAFETY: `validate` showed that every pixel of the output, and every tap of it, lies in its buffer, and
+            // `Epilogue::check` the same for the residual.
+            unsafe {
+                self.input.pixels[row] = self.origin.add(self.y * row_step + self.x * step);
+                self.output.output[row] =
+                    self.output_origin.add(self.y * g.output.row_stride + self.x * g.output.pixel_stride);
+                if let Some(residual) = &mut self.output.residual {
+                    let at = self.y * self.residual.row_stride + self.x * self.residual.pixel_stride;
+                    residual[row] = self.residual_origin.add(at);
+                }
+            }
+            self.x += 1;
+            if self.x == g.output.width {
+                (self.x, self.y) = (0, self.y + 1);
+            }
+        }
+        self.placed += 1;
+        true
+    }
+
+    /// Computes one panel's output channels of the pixels it is placed at.
+    #[inline]
+    fn run(&mut self, panel: usize) {
+        let panel = self.panels.get(panel);
+        self.input.weights = panel.weights.as_ptr();
+        self.output.first = panel.first;
+        self.output.columns = panel.columns;
+        self.output.scratch_row = panel.row;
+        self.output.bias = self.bias[panel.first..panel.first + panel.columns].as_ptr();
+        let registers = usize::from(panel.row != self.tiles.lanes);
+        let accumulate = self.tiles.accumulate[registers][self.output.rows - 1];
+        // SAFETY: the tiles belong to an instruction set that `path` found on this machine; every tap of the placed
         // pixels lies in the input, the panel holds one row a product, the scratch holds the largest tile, and the
-        // `columns` outputs, biases and residuals after `first` exist.
+        // panel's outputs, biases and residuals exist.
         unsafe {
-            accumulate(&tile_input, self.scratch.0.as_mut_ptr());
-            (self.tiles.finish)(&tile_output, self.scratch.0.as_ptr());
+            accumulate(&self.input, self.scratch.0.as_mut_ptr());
+            (self.tiles.finish)(&self.output, self.scratch.0.as_ptr());
         }
     }
 }

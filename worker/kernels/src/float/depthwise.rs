@@ -9,10 +9,9 @@ use crate::float::conv::Epilogue;
 use crate::float::vector::{Vector, per_register};
 use crate::{ConvGeometry, GeometryError, Isa};
 
-/// Neighbouring output pixels computed together, so that a weight is loaded once for all of them.
-const PIXELS: usize = 4;
-/// Registers of channels computed together.
-const REGISTERS: usize = 2;
+/// Neighbouring output pixels computed together, so that each weight and each input pixel is loaded once for all of
+/// them. Seven divides the widths that networks over 224 pixels have.
+const PIXELS: usize = 7;
 
 /// A depthwise convolution of one geometry with its weights, ready to run on one instruction set.
 #[derive(Clone, Debug)]
@@ -87,27 +86,58 @@ per_register! {
     /// Convolves the whole image.
     unsafe fn convolve<V>(conv: &DepthwiseF32, input: *const f32, epilogue: &Epilogue<'_>, output: *mut f32) {
         let g = &conv.geometry;
-        let origin = g.input.offset - g.pad_top * g.input.row_stride - g.pad_left * g.input.pixel_stride;
-        for y in 0..g.output.height {
-            let mut x = 0;
-            while x < g.output.width {
-                let pixels = if g.output.width - x >= PIXELS { PIXELS } else { 1 };
-                // SAFETY: the caller's contract covers the taps of every output pixel.
-                unsafe {
-                    let at = origin + y * g.stride_h * g.input.row_stride + x * g.stride_w * g.input.pixel_stride;
-                    let block = Block {
-                        conv,
-                        input: input.add(at),
-                        epilogue,
-                        residual: epilogue.residual.map(|(values, image)| {
-                            (values.as_ptr().add(image.at(y, x)), image.pixel_stride)
-                        }),
-                        output: output.add(g.output.at(y, x)),
-                    };
-                    if pixels == PIXELS { block.run::<V, PIXELS>() } else { block.run::<V, 1>() }
-                }
-                x += pixels;
+        // SAFETY: the caller's contract is handed on.
+        unsafe {
+            match (g.kernel_w, g.stride_w, g.dilation_w) {
+                (3, 1, 1) => image::<V, 3, 1>(conv, input, epilogue, output),
+                (3, 2, 1) => image::<V, 3, 2>(conv, input, epilogue, output),
+                (5, 1, 1) => image::<V, 5, 1>(conv, input, epilogue, output),
+                (5, 2, 1) => image::<V, 5, 2>(conv, input, epilogue, output),
+                _ => image::<V, 0, 0>(conv, input, epilogue, output),
             }
+        }
+    }
+}
+
+/// Convolves the whole image with a window of `WIDTH` columns `STRIDE` pixels apart; `WIDTH` 0 takes any geometry.
+///
+/// # Safety
+///
+/// `V`'s instruction set is there and every tap of every output pixel lies in its buffer.
+#[inline(always)]
+unsafe fn image<V: Vector, const WIDTH: usize, const STRIDE: usize>(
+    conv: &DepthwiseF32,
+    input: *const f32,
+    epilogue: &Epilogue<'_>,
+    output: *mut f32,
+) {
+    let g = &conv.geometry;
+    let origin = g.input.offset - g.pad_top * g.input.row_stride - g.pad_left * g.input.pixel_stride;
+    for y in 0..g.output.height {
+        let mut done = 0;
+        while done < g.output.width {
+            // The last block of a wide row reaches back over pixels that are done: they get the same values again.
+            let wide = g.output.width >= PIXELS;
+            let x = if wide { done.min(g.output.width - PIXELS) } else { done };
+            // SAFETY: the caller's contract covers the taps of every output pixel.
+            unsafe {
+                let at = origin + y * g.stride_h * g.input.row_stride + x * g.stride_w * g.input.pixel_stride;
+                let block = Block {
+                    conv,
+                    input: input.add(at),
+                    epilogue,
+                    residual: epilogue
+                        .residual
+                        .map(|(values, image)| (values.as_ptr().add(image.at(y, x)), image.pixel_stride)),
+                    output: output.add(g.output.at(y, x)),
+                };
+                if wide {
+                    block.run::<V, PIXELS, WIDTH, STRIDE>();
+                } else {
+                    block.run::<V, 1, WIDTH, STRIDE>();
+                }
+            }
+            done = x + if wide { PIXELS } else { 1 };
         }
     }
 }
@@ -129,67 +159,77 @@ impl Block<'_> {
     ///
     /// `V`'s instruction set is there and all pointers are valid for `COUNT` pixels.
     #[inline(always)]
-    unsafe fn run<V: Vector, const COUNT: usize>(&self) {
+    unsafe fn run<V: Vector, const COUNT: usize, const WIDTH: usize, const STRIDE: usize>(&self) {
         let channels = self.conv.geometry.output.channels;
         let mut channel = 0;
         // SAFETY: every step stays within the channels; the last one is masked.
         unsafe {
-            while channel + REGISTERS * V::LANES <= channels {
-                self.channels::<V, COUNT, REGISTERS>(channel, V::LANES);
-                channel += REGISTERS * V::LANES;
-            }
             while channel + V::LANES <= channels {
-                self.channels::<V, COUNT, 1>(channel, V::LANES);
+                self.channels::<V, COUNT, WIDTH, STRIDE>(channel, V::LANES);
                 channel += V::LANES;
             }
             if channel < channels {
-                self.channels::<V, COUNT, 1>(channel, channels - channel);
+                self.channels::<V, COUNT, WIDTH, STRIDE>(channel, channels - channel);
             }
         }
     }
 
-    /// Computes `WIDTH` registers of channels from `channel` on; `lanes` of each are real.
+    /// Computes one register of channels from `channel` on, of which `lanes` are real.
     ///
     /// # Safety
     ///
     /// As [`Block::run`], and the lanes are channels that exist.
     #[inline(always)]
-    unsafe fn channels<V: Vector, const COUNT: usize, const WIDTH: usize>(&self, channel: usize, lanes: usize) {
+    unsafe fn channels<V: Vector, const COUNT: usize, const WIDTH: usize, const STRIDE: usize>(
+        &self,
+        channel: usize,
+        lanes: usize,
+    ) {
         let whole = lanes == V::LANES;
         let g = &self.conv.geometry;
-        let stride = g.stride_w * g.input.pixel_stride;
         // SAFETY: the caller's contract covers every access below.
         unsafe {
             let load = |from: *const f32| if whole { V::load(from) } else { V::load_partial(from, lanes) };
-            let mut sums = [[V::zero(); WIDTH]; COUNT];
-            let mut weights = self.conv.weights.as_ptr().add(channel);
+            let mut sums = [V::zero(); COUNT];
+            let weights = self.conv.weights.as_ptr().add(channel);
             let input = self.input.add(channel);
-            for &tap in &self.conv.taps {
-                for register in 0..WIDTH {
-                    let weight = load(weights.add(register * V::LANES));
+            if WIDTH == 0 {
+                let step = g.stride_w * g.input.pixel_stride;
+                for (index, &tap) in self.conv.taps.iter().enumerate() {
+                    let weight = load(weights.add(index * g.output.channels));
                     for pixel in 0..COUNT {
-                        let value = load(input.add(tap + pixel * stride + register * V::LANES));
-                        sums[pixel][register] = value.mul_add(weight, sums[pixel][register]);
+                        sums[pixel] = load(input.add(tap + pixel * step)).mul_add(weight, sums[pixel]);
                     }
                 }
-                weights = weights.wrapping_add(g.output.channels);
+            } else {
+                for kh in 0..g.kernel_h {
+                    let row = input.add(kh * g.dilation_h * g.input.row_stride);
+                    let weights = weights.add(kh * WIDTH * g.output.channels);
+                    // Columns ascend, so each sum still meets its taps in ascending order.
+                    for column in 0..(COUNT - 1) * STRIDE + WIDTH {
+                        let value = load(row.add(column * g.input.pixel_stride));
+                        for pixel in 0..COUNT {
+                            if column >= pixel * STRIDE && column < pixel * STRIDE + WIDTH {
+                                let weight = load(weights.add((column - pixel * STRIDE) * g.output.channels));
+                                sums[pixel] = value.mul_add(weight, sums[pixel]);
+                            }
+                        }
+                    }
+                }
             }
             let (lo, hi) = (V::splat(self.epilogue.lo), V::splat(self.epilogue.hi));
-            for register in 0..WIDTH {
-                let at = channel + register * V::LANES;
-                let bias = load(self.epilogue.bias.as_ptr().add(at));
-                for pixel in 0..COUNT {
-                    let mut value = sums[pixel][register].add(bias);
-                    if let Some((residual, stride)) = self.residual {
-                        value = value.add(load(residual.add(pixel * stride + at)));
-                    }
-                    value = value.greater(lo).less(hi);
-                    let to = self.output.add(pixel * g.output.pixel_stride + at);
-                    if whole {
-                        value.store(to);
-                    } else {
-                        value.store_partial(to, lanes);
-                    }
+            let bias = load(self.epilogue.bias.as_ptr().add(channel));
+            for pixel in 0..COUNT {
+                let mut value = sums[pixel].add(bias);
+                if let Some((residual, stride)) = self.residual {
+                    value = value.add(load(residual.add(pixel * stride + channel)));
+                }
+                value = value.greater(lo).less(hi);
+                let to = self.output.add(pixel * g.output.pixel_stride + channel);
+                if whole {
+                    value.store(to);
+                } else {
+                    value.store_partial(to, lanes);
                 }
             }
         }

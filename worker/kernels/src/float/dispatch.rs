@@ -3,6 +3,9 @@
 //! A body is written once as plain Rust with explicit fused multiply-adds and compiled once per instruction set; the
 //! compiler may vectorise it but never reorder or contract it, so every copy gives the same bits.
 
+#[cfg(target_arch = "x86_64")]
+use std::sync::atomic::{AtomicU8, Ordering};
+
 use crate::Isa;
 
 /// The copies that exist in this build. AArch64 has fused multiply-add in its base set, so its copy is the portable one.
@@ -23,11 +26,31 @@ pub(super) enum Path {
 pub(super) fn path(isa: Isa) -> Path {
     match isa {
         #[cfg(target_arch = "x86_64")]
-        Isa::Avx512Vnni if isa.is_available() => Path::Avx512,
+        Isa::Avx512Vnni if detected() & bit(Isa::Avx512Vnni) != 0 => Path::Avx512,
         #[cfg(target_arch = "x86_64")]
-        Isa::Avx2 if isa.is_available() => Path::Avx2,
+        Isa::Avx2 if detected() & bit(Isa::Avx2) != 0 => Path::Avx2,
         Isa::Scalar | Isa::Avx2 | Isa::Avx512Vnni | Isa::Neon | Isa::NeonDotprod => Path::Portable,
     }
+}
+
+#[cfg(target_arch = "x86_64")]
+fn bit(isa: Isa) -> u8 {
+    1 << isa as u8
+}
+
+/// One bit an available instruction set. Asking the machine takes a dozen loads and branches, and row functions ask
+/// several times a row, so the answer is kept; 0 means it has not been asked yet, since `Scalar` is always there.
+#[cfg(target_arch = "x86_64")]
+#[inline]
+fn detected() -> u8 {
+    static DETECTED: AtomicU8 = AtomicU8::new(0);
+    let known = DETECTED.load(Ordering::Relaxed);
+    if known != 0 {
+        return known;
+    }
+    let found = Isa::available().into_iter().fold(0, |bits, isa| bits | bit(isa));
+    DETECTED.store(found, Ordering::Relaxed);
+    found
 }
 
 /// Defines a function with a leading `isa: Isa` parameter whose body is compiled once per instruction set.

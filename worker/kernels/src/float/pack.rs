@@ -81,8 +81,8 @@ impl PackedF32 {
         self.lines.resize(lines, Line([0.0; LINE]));
         let panels = if depth == 0 { 0 } else { self.panels() };
         for panel in 0..panels {
-            let (first, width, row) = self.panel_columns(panel);
-            let start = panel * tiles(self.isa).columns() * depth;
+            let Panel { first, columns: width, row, .. } = self.walk().get(panel);
+            let start = first * depth;
             let values = &mut self.as_mut_slice()[start..start + row * depth];
             match layout {
                 WeightLayout::OutputMajor => {
@@ -127,22 +127,18 @@ impl PackedF32 {
         self.out_channels.div_ceil(tiles(self.isa).columns())
     }
 
-    /// The first output channel of a panel, how many it holds, and the elements one depth step of it takes.
-    pub(super) fn panel_columns(&self, panel: usize) -> (usize, usize, usize) {
+    /// The panels in order; finding the instruction set's tile once for all of them.
+    pub(super) fn walk(&self) -> Panels<'_> {
         let tiles = tiles(self.isa);
-        let first = panel * tiles.columns();
-        let width = (self.out_channels - first).min(tiles.columns());
-        let row = if width <= tiles.lanes { tiles.lanes } else { tiles.columns() };
-        (first, width, row)
-    }
-
-    /// The first value of a panel; valid for the panel's row times the depth.
-    pub(super) fn panel(&self, panel: usize) -> &[f32] {
-        let (_, _, row) = self.panel_columns(panel);
-        let start = panel * tiles(self.isa).columns() * self.depth;
         // SAFETY: a line is sixteen f32 without padding, so the lines are one initialised slice of f32.
         let values = unsafe { std::slice::from_raw_parts(self.lines.as_ptr().cast::<f32>(), self.lines.len() * LINE) };
-        &values[start..start + row * self.depth]
+        Panels {
+            values,
+            depth: self.depth,
+            out_channels: self.out_channels,
+            lanes: tiles.lanes,
+            columns: tiles.columns(),
+        }
     }
 
     fn as_mut_slice(&mut self) -> &mut [f32] {
@@ -157,5 +153,38 @@ impl PackedF32 {
         let rest = out_channels % tiles.columns();
         let rest_row = if rest == 0 { 0 } else { rest.div_ceil(tiles.lanes) * tiles.lanes };
         ((full * tiles.columns() + rest_row) * depth).div_ceil(LINE)
+    }
+}
+
+/// One panel of packed weights.
+pub(super) struct Panel<'a> {
+    /// Its first output channel.
+    pub first: usize,
+    /// Output channels it holds.
+    pub columns: usize,
+    /// Elements of one depth step: the output channels and the zeros that fill the last register.
+    pub row: usize,
+    /// `row` elements for each depth step.
+    pub weights: &'a [f32],
+}
+
+/// All panels of packed weights.
+pub(super) struct Panels<'a> {
+    values: &'a [f32],
+    depth: usize,
+    out_channels: usize,
+    lanes: usize,
+    columns: usize,
+}
+
+impl<'a> Panels<'a> {
+    /// The panel at `index`.
+    #[inline]
+    pub(super) fn get(&self, index: usize) -> Panel<'a> {
+        let first = index * self.columns;
+        let columns = (self.out_channels - first).min(self.columns);
+        let row = if columns <= self.lanes { self.lanes } else { self.columns };
+        let start = first * self.depth;
+        Panel { first, columns, row, weights: &self.values[start..start + row * self.depth] }
     }
 }

@@ -40,6 +40,8 @@ pub(super) struct TileInput<'a> {
 pub(super) struct TileOutput {
     /// Output pixels.
     pub rows: usize,
+    /// The first output channel.
+    pub first: usize,
     /// Output channels, at most the tile's.
     pub columns: usize,
     /// Elements from one row of the scratch tile to the next.
@@ -50,9 +52,9 @@ pub(super) struct TileOutput {
     pub lo: f32,
     /// Upper bound.
     pub hi: f32,
-    /// The residual's first channel of each pixel, if there is a residual.
+    /// The residual's channel 0 of each pixel, if there is a residual.
     pub residual: Option<[*const f32; ROWS_MAX]>,
-    /// The output's first channel of each pixel.
+    /// The output's channel 0 of each pixel.
     pub output: [*mut f32; ROWS_MAX],
 }
 
@@ -138,30 +140,56 @@ unsafe fn accumulate<V: Vector, const ROWS: usize, const REGISTERS: usize>(input
 /// `V`'s instruction set is there, and every pointer of `output` and `scratch` is valid for the tile's rows and columns.
 #[inline(always)]
 unsafe fn finish<V: Vector>(output: &TileOutput, scratch: *const f32) {
-    // SAFETY: the caller's contract covers every access below; only the last, partial register is masked.
+    // SAFETY: the columns handed on add up to the tile's.
     unsafe {
-        let (lo, hi) = (V::splat(output.lo), V::splat(output.hi));
         let mut column = 0;
+        while column + 2 * V::LANES <= output.columns {
+            finish_columns::<V, 2>(output, scratch, column, V::LANES);
+            column += 2 * V::LANES;
+        }
         while column < output.columns {
-            let count = output.columns - column;
-            let whole = count >= V::LANES;
-            let bias =
-                if whole { V::load(output.bias.add(column)) } else { V::load_partial(output.bias.add(column), count) };
-            for row in 0..output.rows {
-                let mut value = V::load(scratch.add(row * output.scratch_row + column)).add(bias);
+            finish_columns::<V, 1>(output, scratch, column, V::LANES.min(output.columns - column));
+            column += V::LANES;
+        }
+    }
+}
+
+/// The epilogue of `REGISTERS` registers of columns, `lanes` of each real.
+///
+/// # Safety
+///
+/// As [`finish`], for these columns.
+#[inline(always)]
+unsafe fn finish_columns<V: Vector, const REGISTERS: usize>(
+    output: &TileOutput,
+    scratch: *const f32,
+    column: usize,
+    lanes: usize,
+) {
+    let whole = lanes == V::LANES;
+    // SAFETY: the caller's contract covers every access below; a partial register is masked.
+    unsafe {
+        let load = |from: *const f32| if whole { V::load(from) } else { V::load_partial(from, lanes) };
+        let (lo, hi) = (V::splat(output.lo), V::splat(output.hi));
+        let mut bias = [V::zero(); REGISTERS];
+        for register in 0..REGISTERS {
+            bias[register] = load(output.bias.add(column + register * V::LANES));
+        }
+        for row in 0..output.rows {
+            let to = output.output[row].add(output.first + column);
+            for register in 0..REGISTERS {
+                let at = register * V::LANES;
+                let mut value = V::load(scratch.add(row * output.scratch_row + column + at)).add(bias[register]);
                 if let Some(residual) = &output.residual {
-                    let from = residual[row].add(column);
-                    value = value.add(if whole { V::load(from) } else { V::load_partial(from, count) });
+                    value = value.add(load(residual[row].add(output.first + column + at)));
                 }
                 value = value.greater(lo).less(hi);
-                let to = output.output[row].add(column);
                 if whole {
-                    value.store(to);
+                    value.store(to.add(at));
                 } else {
-                    value.store_partial(to, count);
+                    value.store_partial(to.add(at), lanes);
                 }
             }
-            column += V::LANES;
         }
     }
 }
