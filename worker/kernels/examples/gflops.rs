@@ -5,7 +5,7 @@
 use std::hint::black_box;
 use std::time::Instant;
 
-use holdfast_kernels::float::{self, Binary, ConvF32, DepthwiseF32, Epilogue, PackedF32, Right, Unary};
+use holdfast_kernels::float::{self, Binary, ConvF32, DepthwiseF32, Divisor, Epilogue, PackedF32, Right, Unary};
 use holdfast_kernels::{ConvGeometry, Image, Isa};
 
 /// Seconds of one call: the best of several short runs, so that a busy machine does not count.
@@ -153,6 +153,44 @@ fn rows(isa: Isa) -> Vec<(&'static str, f64)> {
     rates
 }
 
+/// Elements a second (read by pools and statistics, moved by layouts) of the functions over whole images.
+fn images(isa: Isa) -> Vec<(&'static str, f64)> {
+    let mut rates = Vec::new();
+    let (image, len) = Image::bordered(112, 112, 64, [0; 4]);
+    let input = Buffer::new(len);
+    let mut output = Buffer::new(len);
+    let (input, output) = (&input.get()[..len], &mut output.get_mut()[..len]);
+    let geometry = ConvGeometry {
+        kernel_h: 3,
+        kernel_w: 3,
+        stride_h: 2,
+        stride_w: 2,
+        dilation_h: 1,
+        dilation_w: 1,
+        pad_top: 1,
+        pad_left: 1,
+        input: image,
+        output: Image::dense(56, 56, 64),
+    };
+    let elements = len as f64;
+    rates.push(("max pool 3x3/2 112 64", elements / best(|| float::max_pool(isa, &geometry, input, output))));
+    let average = Divisor::InsideTaps;
+    rates.push((
+        "avg pool 3x3/2 112 64",
+        elements / best(|| float::average_pool(isa, &geometry, average, input, output)),
+    ));
+    let channels = &mut output[..64];
+    rates.push(("global average 112 64", elements / best(|| float::global_average_pool(isa, &image, input, channels))));
+    rates.push(("channel abs max 112 64", elements / best(|| float::channel_abs_max(isa, &image, input, channels))));
+    rates.push(("NCHW to image 112 64", elements / best(|| float::nchw_to_image(input, &image, output))));
+    rates.push(("image to NCHW 112 64", elements / best(|| float::image_to_nchw(&image, input, output))));
+    let (picture, picture_len) = Image::bordered(224, 224, 3, [3; 4]);
+    let plain = &input[..3 * 224 * 224];
+    let rate = 3.0 * 224.0 * 224.0 / best(|| float::nchw_to_image(plain, &picture, &mut output[..picture_len]));
+    rates.push(("NCHW to image 224 3", rate));
+    rates
+}
+
 fn main() {
     let peak = peak();
     println!("peak {:.1} GMAC/s", peak / 1e9);
@@ -200,7 +238,7 @@ fn main() {
         }
         println!();
     }
-    let columns: Vec<_> = isas.iter().map(|&isa| rows(isa)).collect();
+    let columns: Vec<Vec<_>> = isas.iter().map(|&isa| [rows(isa), images(isa)].concat()).collect();
     for i in 0..columns.first().map_or(0, Vec::len) {
         print!("{:22}", columns[0][i].0);
         for (isa, column) in isas.iter().zip(&columns) {
