@@ -145,6 +145,15 @@ fn rows(isa: Isa) -> Vec<(&'static str, f64)> {
         time(name, &mut |output| float::unary(isa, op, input, output));
     }
     time("add", &mut |output| float::binary(isa, Binary::Add, input, Right::Same(input), output));
+    for (name, op) in [
+        ("relu in place", Unary::Clamp { lo: 0.0, hi: f32::INFINITY }),
+        ("leaky relu in place", Unary::LeakyRelu { alpha: 0.1 }),
+        ("hard swish in place", Unary::HardSwish),
+    ] {
+        time(name, &mut |output| float::unary_in_place(isa, op, output));
+    }
+    time("max in place", &mut |output| float::binary_in_place(isa, Binary::Max, output, Right::Same(input)));
+    time("prelu in place", &mut |output| float::binary_in_place(isa, Binary::Prelu, output, Right::Channels(&gamma)));
     time("pow 1.7", &mut |output| float::binary(isa, Binary::Pow, input, Right::Scalar(1.7), output));
     time("softmax 128", &mut |output| float::softmax_rows(isa, 128, input, output));
     time("layer norm 512", &mut |output| float::layer_norm_rows(isa, &gamma, &beta, 1e-5, input, output));
