@@ -5,7 +5,9 @@
 use std::hint::black_box;
 use std::time::Instant;
 
-use holdfast_kernels::float::{self, Binary, ConvF32, DepthwiseF32, Divisor, Epilogue, PackedF32, Right, Unary};
+use holdfast_kernels::float::{
+    self, Binary, ConvF32, DepthwiseF32, Divisor, Epilogue, PackedF32, Right, Unary, WeightLayout,
+};
 use holdfast_kernels::{ConvGeometry, Image, Isa};
 
 /// Seconds of one call: the best of several short runs, so that a busy machine does not count.
@@ -119,6 +121,19 @@ fn depthwise(isa: Isa, extent: usize, kernel: usize, stride: usize, channels: us
     let epilogue = Epilogue { lo: 0.0, hi: 6.0, ..Epilogue::bias(&bias) };
     let macs = (geometry.macs() / channels as u64) as f64;
     macs / best(|| conv.run(source.get(), &epilogue, result.get_mut()))
+}
+
+/// A product with a right operand that is packed on the way, as attention needs twice a head.
+fn attention(isa: Isa, rows: usize, depth: usize, columns: usize, layout: WeightLayout) -> f64 {
+    let geometry = ConvGeometry::matrix(rows, depth, columns, depth, columns);
+    let (a, b, mut result) = (Buffer::new(rows * depth), values(depth * columns), Buffer::new(rows * columns));
+    let (bias, mut scratch) = (vec![0.0; columns], PackedF32::empty(isa));
+    let stride = if layout == WeightLayout::OutputMajor { depth } else { columns };
+    let seconds = best(|| {
+        let epilogue = Epilogue::bias(&bias);
+        float::gemm_f32(isa, &geometry, a.get(), &b, layout, stride, &mut scratch, &epilogue, result.get_mut());
+    });
+    geometry.macs() as f64 / seconds
 }
 
 /// Elements a second of each row and elementwise function, over a run that stays in the first-level cache.
@@ -243,6 +258,16 @@ fn main() {
         print!("{:22}", format!("dw {kernel}x{kernel}/{stride} {extent} {channels}"));
         for &isa in &isas {
             let rate = depthwise(isa, extent, kernel, stride, channels);
+            print!("  {isa} {:5.1} GMAC/s {:3.0} %", rate / 1e9, 100.0 * rate / peak);
+        }
+        println!();
+    }
+    for (rows, depth, columns, layout) in
+        [(128, 64, 128, WeightLayout::OutputMajor), (128, 128, 64, WeightLayout::DepthMajor)]
+    {
+        print!("{:22}", format!("gemm {rows} {depth} {columns} packing"));
+        for &isa in &isas {
+            let rate = attention(isa, rows, depth, columns, layout);
             print!("  {isa} {:5.1} GMAC/s {:3.0} %", rate / 1e9, 100.0 * rate / peak);
         }
         println!();
