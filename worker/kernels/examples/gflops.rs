@@ -5,7 +5,9 @@
 use std::hint::black_box;
 use std::time::Instant;
 
-use holdfast_kernels::float::{self, Binary, ConvF32, DepthwiseF32, Epilogue, PackedF32, Right, Unary};
+use holdfast_kernels::float::{
+    self, Binary, ConvF32, DepthwiseF32, Divisor, Epilogue, PackedF32, Right, Unary, WeightLayout,
+};
 use holdfast_kernels::{ConvGeometry, Image, Isa};
 
 /// Seconds of one call: the best of several short runs, so that a busy machine does not count.
@@ -121,6 +123,19 @@ fn depthwise(isa: Isa, extent: usize, kernel: usize, stride: usize, channels: us
     macs / best(|| conv.run(source.get(), &epilogue, result.get_mut()))
 }
 
+/// A product with a right operand that is packed on the way, as attention needs twice a head.
+fn attention(isa: Isa, rows: usize, depth: usize, columns: usize, layout: WeightLayout) -> f64 {
+    let geometry = ConvGeometry::matrix(rows, depth, columns, depth, columns);
+    let (a, b, mut result) = (Buffer::new(rows * depth), values(depth * columns), Buffer::new(rows * columns));
+    let (bias, mut scratch) = (vec![0.0; columns], PackedF32::empty(isa));
+    let stride = if layout == WeightLayout::OutputMajor { depth } else { columns };
+    let seconds = best(|| {
+        let epilogue = Epilogue::bias(&bias);
+        float::gemm_f32(isa, &geometry, a.get(), &b, layout, stride, &mut scratch, &epilogue, result.get_mut());
+    });
+    geometry.macs() as f64 / seconds
+}
+
 /// Elements a second of each row and elementwise function, over a run that stays in the first-level cache.
 fn rows(isa: Isa) -> Vec<(&'static str, f64)> {
     let (input, mut output) = (Buffer::new(4096), Buffer::new(4096));
@@ -145,11 +160,58 @@ fn rows(isa: Isa) -> Vec<(&'static str, f64)> {
         time(name, &mut |output| float::unary(isa, op, input, output));
     }
     time("add", &mut |output| float::binary(isa, Binary::Add, input, Right::Same(input), output));
+    for (name, op) in [
+        ("relu in place", Unary::Clamp { lo: 0.0, hi: f32::INFINITY }),
+        ("leaky relu in place", Unary::LeakyRelu { alpha: 0.1 }),
+        ("hard swish in place", Unary::HardSwish),
+    ] {
+        time(name, &mut |output| float::unary_in_place(isa, op, output));
+    }
+    time("max in place", &mut |output| float::binary_in_place(isa, Binary::Max, output, Right::Same(input)));
+    time("prelu in place", &mut |output| float::binary_in_place(isa, Binary::Prelu, output, Right::Channels(&gamma)));
     time("pow 1.7", &mut |output| float::binary(isa, Binary::Pow, input, Right::Scalar(1.7), output));
     time("softmax 128", &mut |output| float::softmax_rows(isa, 128, input, output));
     time("layer norm 512", &mut |output| float::layer_norm_rows(isa, &gamma, &beta, 1e-5, input, output));
     time("sum", &mut |output| output[0] = float::sum(isa, input));
     time("min max", &mut |output| output[0] = float::min_max(isa, input).0);
+    rates
+}
+
+/// Elements a second (read by pools and statistics, moved by layouts) of the functions over whole images.
+fn images(isa: Isa) -> Vec<(&'static str, f64)> {
+    let mut rates = Vec::new();
+    let (image, len) = Image::bordered(112, 112, 64, [0; 4]);
+    let input = Buffer::new(len);
+    let mut output = Buffer::new(len);
+    let (input, output) = (&input.get()[..len], &mut output.get_mut()[..len]);
+    let geometry = ConvGeometry {
+        kernel_h: 3,
+        kernel_w: 3,
+        stride_h: 2,
+        stride_w: 2,
+        dilation_h: 1,
+        dilation_w: 1,
+        pad_top: 1,
+        pad_left: 1,
+        input: image,
+        output: Image::dense(56, 56, 64),
+    };
+    let elements = len as f64;
+    rates.push(("max pool 3x3/2 112 64", elements / best(|| float::max_pool(isa, &geometry, input, output))));
+    let average = Divisor::InsideTaps;
+    rates.push((
+        "avg pool 3x3/2 112 64",
+        elements / best(|| float::average_pool(isa, &geometry, average, input, output)),
+    ));
+    let channels = &mut output[..64];
+    rates.push(("global average 112 64", elements / best(|| float::global_average_pool(isa, &image, input, channels))));
+    rates.push(("channel abs max 112 64", elements / best(|| float::channel_abs_max(isa, &image, input, channels))));
+    rates.push(("NCHW to image 112 64", elements / best(|| float::nchw_to_image(input, &image, output))));
+    rates.push(("image to NCHW 112 64", elements / best(|| float::image_to_nchw(&image, input, output))));
+    let (picture, picture_len) = Image::bordered(224, 224, 3, [3; 4]);
+    let plain = &input[..3 * 224 * 224];
+    let rate = 3.0 * 224.0 * 224.0 / best(|| float::nchw_to_image(plain, &picture, &mut output[..picture_len]));
+    rates.push(("NCHW to image 224 3", rate));
     rates
 }
 
@@ -200,7 +262,17 @@ fn main() {
         }
         println!();
     }
-    let columns: Vec<_> = isas.iter().map(|&isa| rows(isa)).collect();
+    for (rows, depth, columns, layout) in
+        [(128, 64, 128, WeightLayout::OutputMajor), (128, 128, 64, WeightLayout::DepthMajor)]
+    {
+        print!("{:22}", format!("gemm {rows} {depth} {columns} packing"));
+        for &isa in &isas {
+            let rate = attention(isa, rows, depth, columns, layout);
+            print!("  {isa} {:5.1} GMAC/s {:3.0} %", rate / 1e9, 100.0 * rate / peak);
+        }
+        println!();
+    }
+    let columns: Vec<Vec<_>> = isas.iter().map(|&isa| [rows(isa), images(isa)].concat()).collect();
     for i in 0..columns.first().map_or(0, Vec::len) {
         print!("{:22}", columns[0][i].0);
         for (isa, column) in isas.iter().zip(&columns) {

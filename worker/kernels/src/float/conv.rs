@@ -207,7 +207,7 @@ impl<'a> Tile<'a> {
         let step_bytes = g.stride_w * g.input.pixel_stride * size_of::<f32>();
         let rows_max = if step_bytes.is_multiple_of(PAGE_BYTES) { tiles.rows.min(ROWS_OF_ONE_SET) } else { tiles.rows };
         let count = pixels.div_ceil(rows_max);
-        // Nothing before the first tap is read: `validate` showed that this origin lies in the input.
+        // `validate` showed that the first tap of the first output lies in the input.
         let first_tap = g.input.offset - g.pad_top * g.input.row_stride - g.pad_left * g.input.pixel_stride;
         let origin = input[first_tap..].as_ptr();
         let output_origin = output[g.output.offset..].as_mut_ptr();

@@ -50,7 +50,7 @@ pub enum Unary {
     GeluTanh,
     /// `ln(1 + e^x)`.
     Softplus,
-    /// `if x < 0 { alpha * x } else { x }`.
+    /// `x * (if x < 0 { alpha } else { 1 })`.
     LeakyRelu {
         /// Slope below 0.
         alpha: f32,
@@ -87,7 +87,7 @@ pub enum Binary {
     Pow,
     /// b to the power a, for a left operand that is broadcast.
     PowReversed,
-    /// `if a < 0 { b * a } else { a }`: `b` is the slope.
+    /// `a * (if a < 0 { b } else { 1 })`: `b` is the slope.
     Prelu,
 }
 

@@ -15,11 +15,11 @@ const SQUARE: usize = 16;
 pub fn nchw_to_image<T: Copy>(input: &[T], image: &Image, output: &mut [T]) {
     check(input.len(), image, output.len());
     each_square(image, |channels, y, columns| {
-        for x in columns {
-            let from = y * image.width + x;
-            let to = &mut output[image.at(y, x)..][..image.channels];
-            for channel in channels.clone() {
-                to[channel] = input[channel * image.pixels() + from];
+        let to = &mut output[image.at(y, columns.start)..image.at(y, columns.end - 1) + image.channels];
+        for channel in channels {
+            let from = &input[channel * image.pixels() + y * image.width..][columns.clone()];
+            for (x, &value) in from.iter().enumerate() {
+                to[x * image.pixel_stride + channel] = value;
             }
         }
     });
@@ -33,10 +33,11 @@ pub fn nchw_to_image<T: Copy>(input: &[T], image: &Image, output: &mut [T]) {
 pub fn image_to_nchw<T: Copy>(image: &Image, input: &[T], output: &mut [T]) {
     check(output.len(), image, input.len());
     each_square(image, |channels, y, columns| {
+        let from = &input[image.at(y, columns.start)..image.at(y, columns.end - 1) + image.channels];
         for channel in channels {
-            let to = &mut output[channel * image.pixels() + y * image.width..][..image.width];
-            for x in columns.clone() {
-                to[x] = input[image.at(y, x) + channel];
+            let to = &mut output[channel * image.pixels() + y * image.width..][columns.clone()];
+            for (x, to) in to.iter_mut().enumerate() {
+                *to = from[x * image.pixel_stride + channel];
             }
         }
     });

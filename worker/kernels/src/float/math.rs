@@ -2,7 +2,8 @@
 //!
 //! The coefficients are weighted minimax fits made for this file (Lawson's iteration on Chebyshev nodes, coefficients
 //! rounded to f32 one by one and the rest fitted again). Errors are stated in units in the last place of the exact
-//! result and tested over dense samples. Every function is a straight line of selects, so loops over it vectorise.
+//! result and tested over dense samples. Every function is a straight line of selects, so loops over it vectorise. None
+//! selects its own argument as the result: in place, the compiler would make that a masked store, which AVX2 is slow at.
 
 #![allow(clippy::excessive_precision, clippy::approx_constant)] // The printed digits are the rounded fits themselves.
 
@@ -75,7 +76,7 @@ pub fn log(x: f32) -> f32 {
     let value = n.mul_add(LN2_HI, f + tail);
     let value = if x == 0.0 { f32::NEG_INFINITY } else { value };
     let value = if x < 0.0 { f32::NAN } else { value };
-    if x < f32::INFINITY { value } else { x }
+    if x < f32::INFINITY { value } else { x + x }
 }
 
 /// ln(1 + e) for e in 0..=1.
@@ -183,10 +184,10 @@ pub fn softplus(x: f32) -> f32 {
     positive + log_one_plus(exp(-x.abs()))
 }
 
-/// `if x < 0 { alpha * x } else { x }`.
+/// `x * (if x < 0 { alpha } else { 1 })`.
 #[inline(always)]
 pub fn leaky_relu(x: f32, alpha: f32) -> f32 {
-    if x < 0.0 { alpha * x } else { x }
+    x * if x < 0.0 { alpha } else { 1.0 }
 }
 
 /// `y = if x > lo { x } else { lo }; if y < hi { y } else { hi }`: NaN becomes `lo`.
@@ -208,14 +209,14 @@ pub fn sign(x: f32) -> f32 {
 #[inline(always)]
 pub fn max(a: f32, b: f32) -> f32 {
     let value = if a > b { a } else { b };
-    if a.is_nan() { a } else { value }
+    if a.is_nan() { a + b } else { value }
 }
 
 /// The lesser operand (the second when equal); NaN when either is.
 #[inline(always)]
 pub fn min(a: f32, b: f32) -> f32 {
     let value = if a < b { a } else { b };
-    if a.is_nan() { a } else { value }
+    if a.is_nan() { a + b } else { value }
 }
 
 /// The natural logarithm of a positive, finite f64 that was an f32; about 44 bits.

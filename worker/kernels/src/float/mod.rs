@@ -1,6 +1,6 @@
 //! Float kernels: one defined order of operations each, the same bits on every instruction set.
 //!
-//! The order is part of each function's documentation and [`reference`] writes it out plainly. Two NaNs count as the
+//! The order is part of each function's documentation and [`mod@reference`] writes it out plainly. Two NaNs count as the
 //! same result: which payload an operation keeps is not part of the contract.
 //!
 //! Slices and images are the caller's; nothing here allocates while it runs. Lengths that do not fit are a defect of

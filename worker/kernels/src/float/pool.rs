@@ -1,7 +1,7 @@
 //! Pooling over NHWC images: maximum, average, and the average of the whole image.
 
 use crate::float::dispatch::per_isa;
-use crate::float::reduce::greater;
+use crate::float::vector::per_register;
 use crate::{ConvGeometry, Image, Isa, image_fits};
 
 /// What an average is divided by.
@@ -30,7 +30,8 @@ pub enum Divisor {
 pub fn max_pool(isa: Isa, geometry: &ConvGeometry, input: &[f32], output: &mut [f32]) {
     check(geometry, input, output);
     if !geometry.is_empty() {
-        max_pool_body(isa, geometry, input, output);
+        // SAFETY: `check` showed that both images lie in their buffers, and only taps inside are read.
+        unsafe { max_pool_body(isa, geometry, input.as_ptr(), output.as_mut_ptr()) };
     }
 }
 
@@ -101,32 +102,47 @@ fn inside_taps(g: &ConvGeometry, y: usize, x: usize) -> ((usize, usize), (usize,
     )
 }
 
-/// The channels of the pixel under tap `(kh, kw)`, which lies inside.
+/// Channel 0 of the pixel under tap `(kh, kw)`, which lies inside.
 #[inline(always)]
-fn pixel<'a>(g: &ConvGeometry, input: &'a [f32], y: usize, x: usize, kh: usize, kw: usize) -> &'a [f32] {
+fn tap_pixel(g: &ConvGeometry, y: usize, x: usize, kh: usize, kw: usize) -> usize {
     let row = y * g.stride_h + kh * g.dilation_h - g.pad_top;
     let column = x * g.stride_w + kw * g.dilation_w - g.pad_left;
-    &input[g.input.at(row, column)..][..g.input.channels]
+    g.input.at(row, column)
 }
 
-per_isa! {
-    fn max_pool_body(g: &ConvGeometry, input: &[f32], output: &mut [f32]) {
+per_register! {
+    /// The greatest value under each window, one register of channels at a time.
+    unsafe fn max_pool_body<V>(g: &ConvGeometry, input: *const f32, output: *mut f32) {
         for y in 0..g.output.height {
             for x in 0..g.output.width {
-                let to = &mut output[g.output.at(y, x)..][..g.output.channels];
-                to.fill(f32::NEG_INFINITY);
                 let (rows, columns) = inside_taps(g, y, x);
-                for kh in rows.0..rows.1 {
-                    for kw in columns.0..columns.1 {
-                        for (to, &value) in to.iter_mut().zip(pixel(g, input, y, x, kh, kw)) {
-                            *to = greater(value, *to);
+                for channel in (0..g.output.channels).step_by(V::LANES) {
+                    let lanes = V::LANES.min(g.output.channels - channel);
+                    let whole = lanes == V::LANES;
+                    // SAFETY: these taps and this output lie in their images; a partial register is masked.
+                    unsafe {
+                        let mut greatest = V::splat(f32::NEG_INFINITY);
+                        for kh in rows.0..rows.1 {
+                            for kw in columns.0..columns.1 {
+                                let from = input.add(tap_pixel(g, y, x, kh, kw) + channel);
+                                let value = if whole { V::load(from) } else { V::load_partial(from, lanes) };
+                                greatest = value.greater(greatest);
+                            }
+                        }
+                        let to = output.add(g.output.at(y, x) + channel);
+                        if whole {
+                            greatest.store(to);
+                        } else {
+                            greatest.store_partial(to, lanes);
                         }
                     }
                 }
             }
         }
     }
+}
 
+per_isa! {
     fn average_pool_body(g: &ConvGeometry, divisor: Divisor, input: &[f32], output: &mut [f32]) {
         for y in 0..g.output.height {
             for x in 0..g.output.width {
@@ -135,7 +151,8 @@ per_isa! {
                 let (rows, columns) = inside_taps(g, y, x);
                 for kh in rows.0..rows.1 {
                     for kw in columns.0..columns.1 {
-                        for (to, &value) in to.iter_mut().zip(pixel(g, input, y, x, kh, kw)) {
+                        let pixel = &input[tap_pixel(g, y, x, kh, kw)..][..g.input.channels];
+                        for (to, &value) in to.iter_mut().zip(pixel) {
                             *to += value;
                         }
                     }

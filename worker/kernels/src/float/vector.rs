@@ -27,6 +27,8 @@ pub(super) trait Vector: Copy {
     unsafe fn store_partial(self, to: *mut f32, count: usize);
     /// `self + other`.
     unsafe fn add(self, other: Self) -> Self;
+    /// Clears the sign.
+    unsafe fn abs(self) -> Self;
     /// `self * factor + addend`, rounded once.
     unsafe fn mul_add(self, factor: Self, addend: Self) -> Self;
     /// `if self > other { self } else { other }`.
@@ -131,6 +133,13 @@ impl Vector for Portable {
         self
     }
     #[inline(always)]
+    unsafe fn abs(mut self) -> Self {
+        for lane in &mut self.0 {
+            *lane = lane.abs();
+        }
+        self
+    }
+    #[inline(always)]
     unsafe fn mul_add(mut self, factor: Self, addend: Self) -> Self {
         for (i, lane) in self.0.iter_mut().enumerate() {
             *lane = lane.mul_add(factor.0[i], addend.0[i]);
@@ -209,6 +218,11 @@ mod x86 {
             Zmm(unsafe { _mm512_add_ps(self.0, other.0) })
         }
         #[inline(always)]
+        unsafe fn abs(self) -> Self {
+            // SAFETY: see the trait's contract.
+            Zmm(unsafe { _mm512_abs_ps(self.0) })
+        }
+        #[inline(always)]
         unsafe fn mul_add(self, factor: Self, addend: Self) -> Self {
             // SAFETY: see the trait's contract.
             Zmm(unsafe { _mm512_fmadd_ps(self.0, factor.0, addend.0) })
@@ -271,6 +285,11 @@ mod x86 {
         unsafe fn add(self, other: Self) -> Self {
             // SAFETY: see the trait's contract.
             Ymm(unsafe { _mm256_add_ps(self.0, other.0) })
+        }
+        #[inline(always)]
+        unsafe fn abs(self) -> Self {
+            // SAFETY: see the trait's contract.
+            Ymm(unsafe { _mm256_andnot_ps(_mm256_set1_ps(-0.0), self.0) })
         }
         #[inline(always)]
         unsafe fn mul_add(self, factor: Self, addend: Self) -> Self {
