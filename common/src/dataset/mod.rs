@@ -14,6 +14,8 @@ pub enum Annotation {
     None,
     /// A class index.
     Label(u32),
+    /// Regression targets, in the row-major order of the model output they are compared with; finite.
+    Values(Vec<f32>),
 }
 
 impl Annotation {
@@ -22,6 +24,7 @@ impl Annotation {
         match self {
             Annotation::None => "no annotation",
             Annotation::Label(_) => "a class label",
+            Annotation::Values(_) => "target values",
         }
     }
 }
