@@ -1,1 +1,5 @@
-//! Placeholder until the room is furnished.
+//! The worker: it fetches artifacts, prepares samples, lowers models to plans, runs them and reports results.
+//!
+//! Never here: goals, drops, other workers.
+
+pub mod data;
