@@ -2,4 +2,5 @@
 //!
 //! Never here: goals, drops, other workers.
 
+pub mod data;
 pub mod plan;
