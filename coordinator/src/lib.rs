@@ -2,4 +2,5 @@
 //!
 //! Never here: decisions about quality.
 
+pub mod cli;
 pub mod config;

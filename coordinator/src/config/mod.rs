@@ -316,7 +316,7 @@ fn read_file(root: &Node<'_>, directory: &Path) -> Option<RunRequest> {
     let model = file.required("model").and_then(|node| read_model(&node, directory));
     let data = file.required("engine").and_then(|node| data::read_engine(&node, directory));
     let metrics = data.as_ref().map(|(validation, _)| validation.metrics.as_slice());
-    let compression = file.required("compression").and_then(|node| params::read_compression(&node, metrics, mode));
+    let compression = file.required("compression").and_then(|node| params::read_compression(&node, metrics));
     file.finish();
     let (model_name, model) = model?;
     let (validation, calibration) = data?;

@@ -5,15 +5,15 @@
 
 use super::document::{Node, Object};
 use super::{
-    AccuracyConfig, Algorithm, DropType, Granularity, Ignored, IgnoredOperation, Mode, Preset, QuantizationConfig,
-    Symmetry, TargetDevice, TensorConfig,
+    AccuracyConfig, Algorithm, DropType, Granularity, Ignored, IgnoredOperation, Preset, QuantizationConfig, Symmetry,
+    TargetDevice, TensorConfig,
 };
 use holdfast_common::metric::MetricSpec;
 
 type Compression = (TargetDevice, Algorithm, QuantizationConfig);
 
 /// `metrics` are those of the validation set, where that section could be read.
-pub(super) fn read_compression(node: &Node<'_>, metrics: Option<&[MetricSpec]>, mode: Mode) -> Option<Compression> {
+pub(super) fn read_compression(node: &Node<'_>, metrics: Option<&[MetricSpec]>) -> Option<Compression> {
     let compression = node.object()?;
     let device = match compression.get("target_device") {
         None => Some(TargetDevice::Any),
@@ -36,7 +36,7 @@ pub(super) fn read_compression(node: &Node<'_>, metrics: Option<&[MetricSpec]>, 
         algorithms.refuse(&format!("should hold one algorithm, but holds {}", list.len()), None);
         return None;
     };
-    let (algorithm, quantization) = read_algorithm(only, metrics, mode)?;
+    let (algorithm, quantization) = read_algorithm(only, metrics)?;
     Some((device?, algorithm, quantization))
 }
 
@@ -58,11 +58,7 @@ fn read_device(node: &Node<'_>) -> Option<TargetDevice> {
     device
 }
 
-fn read_algorithm(
-    node: &Node<'_>,
-    metrics: Option<&[MetricSpec]>,
-    mode: Mode,
-) -> Option<(Algorithm, QuantizationConfig)> {
+fn read_algorithm(node: &Node<'_>, metrics: Option<&[MetricSpec]>) -> Option<(Algorithm, QuantizationConfig)> {
     let entry = node.object()?;
     let accuracy_aware = entry
         .required("name")
@@ -70,7 +66,7 @@ fn read_algorithm(
     let params = entry.required("params");
     entry.finish();
     let (accuracy_aware, params) = (accuracy_aware?, params?.object()?);
-    let quantization = read_quantization(&params, mode);
+    let quantization = read_quantization(&params);
     if !accuracy_aware {
         params.finish();
         let (quantization, _) = quantization?;
@@ -219,7 +215,7 @@ fn find_metric(node: &Node<'_>, metrics: Option<&[MetricSpec]>) -> Option<String
 }
 
 /// The parameters of the base algorithm, and whether they amount to POT's "performance" preset.
-fn read_quantization(params: &Object<'_>, mode: Mode) -> Option<(QuantizationConfig, bool)> {
+fn read_quantization(params: &Object<'_>) -> Option<(QuantizationConfig, bool)> {
     // The aliases are POT's for processors: there, fully asymmetric means mixed.
     let presets = [
         ("performance", Preset::Performance),
@@ -238,7 +234,7 @@ fn read_quantization(params: &Object<'_>, mode: Mode) -> Option<(QuantizationCon
     let shuffle_data = params.get("shuffle_data").map_or(Some(false), |node| node.boolean());
     let seed = params.get("seed").map_or(Some(0), |node| node.count(0));
     let ignored = params.get("ignored").map_or(Some(Ignored::default()), |node| read_ignored(&node));
-    refuse_what_is_missing(params, mode);
+    refuse_what_is_missing(params);
 
     let (preset, weights, activations) = (preset?, weights?, activations?);
     let is_performance = match (weights.mode, activations.mode) {
@@ -267,7 +263,7 @@ fn read_quantization(params: &Object<'_>, mode: Mode) -> Option<(QuantizationCon
 }
 
 /// POT's further parameters: recognised, refused unless they ask for what happens anyway.
-fn refuse_what_is_missing(params: &Object<'_>, mode: Mode) {
+fn refuse_what_is_missing(params: &Object<'_>) {
     params.only_boolean("use_fast_bias", true, "fast bias correction is there");
     params.only_boolean("apply_for_all_nodes", false, "biases of quantized operations are corrected");
     params.only_boolean("use_layerwise_tuning", false, "it needs a training framework");
@@ -296,16 +292,10 @@ fn refuse_what_is_missing(params: &Object<'_>, mode: Mode) {
     for key in tuning {
         params.without_effect(key, "it belongs to `use_layerwise_tuning`");
     }
-    match params.get("saturation_fix") {
-        Some(node) if node.choice(&[("no", false), ("first_layer", true), ("all", true)]) == Some(true) => {
-            node.unsupported("write \"no\": Holdfast's int8 kernels cannot saturate");
-        }
-        None if mode == Mode::Compat => {
-            params
-                .node()
-                .warn("says nothing of `saturation_fix`: POT would halve the first layer's weights, this does not");
-        }
-        Some(_) | None => {}
+    if let Some(node) = params.get("saturation_fix")
+        && node.choice(&[("no", false), ("first_layer", true), ("all", true)]) == Some(true)
+    {
+        node.unsupported("write \"no\": Holdfast's int8 kernels cannot saturate");
     }
 }
 
