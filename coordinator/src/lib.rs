@@ -1,1 +1,6 @@
-//! Placeholder until the room is furnished.
+//! The coordinator: configuration, command line, reports, and the shell around the algorithm.
+//!
+//! Never here: decisions about quality.
+
+pub mod cli;
+pub mod config;

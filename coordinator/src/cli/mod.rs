@@ -1,0 +1,345 @@
+//! The command line of `holdfast`: what can be typed, and how it becomes one validated run.
+//!
+//! Never here: carrying a command out.
+
+mod request;
+#[cfg(test)]
+mod tests;
+mod values;
+
+pub use values::{Extent, ResizeTo};
+
+use crate::config::{Algorithm, ConfigError, DropType, Granularity, Mode, Preset, RunRequest};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+
+/// Exit codes of the program.
+pub mod exit {
+    /// The goal is met, or there was none.
+    pub const SUCCESS: u8 = 0;
+    /// Something failed while running.
+    pub const FAILURE: u8 = 1;
+    /// The command line or the configuration is wrong; nothing was run.
+    pub const CONFIGURATION: u8 = 2;
+    /// The goal is not met; the best model is saved. `--goal-missed-exit-code` changes it.
+    pub const GOAL_MISSED: u8 = 3;
+}
+
+/// Quantizes ONNX models to int8 without losing more accuracy than allowed, on one machine or many.
+#[derive(Debug, Parser)]
+#[command(name = "holdfast", version, propagate_version = true, infer_subcommands = false)]
+pub struct Cli {
+    /// What is logged: error, warn, info, debug or trace, also per module as `holdfast=debug,tonic=warn`
+    #[arg(long, global = true, env = "HOLDFAST_LOG", default_value = "info", value_name = "LEVEL")]
+    pub log_level: String,
+    /// The command.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Quantize a model within an accuracy goal
+    Quantize(Box<QuantizeArgs>),
+    /// Measure the float model on the validation data
+    Evaluate(Box<EvaluateArgs>),
+    /// Compute for a coordinator on another machine
+    Worker(WorkerArgs),
+    /// Look at stored results
+    Memo {
+        /// What to show.
+        #[command(subcommand)]
+        command: MemoCommand,
+    },
+}
+
+/// What can be asked of the memo store.
+#[derive(Debug, Subcommand)]
+pub enum MemoCommand {
+    /// Show how many results are stored, and for what
+    Stat {
+        /// Directory of the memo store
+        #[arg(long, env = "HOLDFAST_STATE_DIR", value_name = "DIR")]
+        state_dir: PathBuf,
+    },
+}
+
+/// `holdfast quantize`.
+#[derive(Debug, Args)]
+pub struct QuantizeArgs {
+    /// Model and data.
+    #[command(flatten)]
+    pub input: InputArgs,
+    /// How to quantize.
+    #[command(flatten)]
+    pub method: MethodArgs,
+    /// Directory of the results [default: results/<model>_<algorithm>]
+    #[arg(long, env = "HOLDFAST_OUTPUT_DIR", value_name = "DIR", help_heading = "Results")]
+    pub output_dir: Option<PathBuf>,
+    /// Exit code where the goal is missed and the best model is saved
+    #[arg(long, env = "HOLDFAST_GOAL_MISSED_EXIT_CODE", default_value_t = exit::GOAL_MISSED, value_name = "CODE", help_heading = "Results")]
+    pub goal_missed_exit_code: u8,
+    /// Who computes.
+    #[command(flatten)]
+    pub cluster: ClusterArgs,
+}
+
+/// `holdfast evaluate`.
+#[derive(Debug, Args)]
+pub struct EvaluateArgs {
+    /// Model and data.
+    #[command(flatten)]
+    pub input: InputArgs,
+    /// Who computes.
+    #[command(flatten)]
+    pub cluster: ClusterArgs,
+}
+
+/// `holdfast worker`.
+#[derive(Debug, Args)]
+pub struct WorkerArgs {
+    /// Address of the coordinator, such as http://10.0.0.1:7077
+    #[arg(long, env = "HOLDFAST_CONNECT", value_name = "URL", value_parser = values::parse_url)]
+    pub connect: String,
+    /// Threads to compute with [default: all cores]
+    #[arg(long, env = "HOLDFAST_THREADS", value_name = "N")]
+    pub threads: Option<NonZeroUsize>,
+    /// Directory for fetched models and samples [default: a temporary one]
+    #[arg(long, env = "HOLDFAST_CACHE_DIR", value_name = "DIR")]
+    pub cache_dir: Option<PathBuf>,
+}
+
+/// Model and data: a configuration file, or flags that say the same.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Model and data")]
+pub struct InputArgs {
+    /// Configuration file in the format of OpenVINO's Post-training Optimization Tool
+    #[arg(short, long, value_name = "FILE", conflicts_with_all = [
+        "model", "name", "data", "labels", "calibration_data", "metric", "resize", "resize_filter", "crop", "bgr",
+        "grayscale", "scale", "mean", "std",
+    ])]
+    pub config: Option<PathBuf>,
+    /// Float ONNX model
+    #[arg(short, long, value_name = "FILE", required_unless_present = "config")]
+    pub model: Option<PathBuf>,
+    /// Name of the model in files and reports [default: from the file name]
+    #[arg(short, long)]
+    pub name: Option<String>,
+    /// Validation data: a folder of images, one sub-folder a class, or an .npy array
+    #[arg(long, value_name = "PATH", required_unless_present = "config")]
+    pub data: Option<PathBuf>,
+    /// Labels: an .npy array of class indices, or a text file of lines `file index`
+    #[arg(long, value_name = "FILE")]
+    pub labels: Option<PathBuf>,
+    /// Calibration data [default: the validation data]
+    #[arg(long, value_name = "PATH")]
+    pub calibration_data: Option<PathBuf>,
+    /// Metric that must hold, such as accuracy@top5 [default: accuracy@top1]
+    #[arg(long)]
+    pub metric: Option<String>,
+    /// Resize images: N makes the shorter side N pixels long, HxW makes them exactly so large
+    #[arg(long, value_name = "N|HxW")]
+    pub resize: Option<ResizeTo>,
+    /// Filter for --resize [default: pillow-bilinear]
+    #[arg(long, value_name = "FILTER")]
+    pub resize_filter: Option<FilterArg>,
+    /// Cut the middle of images: N pixels square, or HxW
+    #[arg(long, value_name = "N|HxW")]
+    pub crop: Option<Extent>,
+    /// Feed channels blue first instead of red first
+    #[arg(long, conflicts_with = "grayscale")]
+    pub bgr: bool,
+    /// Feed images as one channel
+    #[arg(long)]
+    pub grayscale: bool,
+    /// Divide values by this before --mean and --std; 255 gives the range 0 to 1 [default: 1]
+    #[arg(long, value_name = "X")]
+    pub scale: Option<f32>,
+    /// Subtract this, or these, one per channel
+    #[arg(long, value_name = "X,...", value_delimiter = ',', allow_hyphen_values = true)]
+    pub mean: Vec<f32>,
+    /// Divide by this, or these, one per channel, after --mean
+    #[arg(long, value_name = "X,...", value_delimiter = ',')]
+    pub std: Vec<f32>,
+}
+
+/// How to quantize; all but --max-drop and --mode belong in the configuration file where there is one.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Method")]
+pub struct MethodArgs {
+    /// accuracy-aware reverts to float what costs too much; default quantizes everything [default: accuracy-aware]
+    #[arg(long, value_name = "NAME", conflicts_with = "config")]
+    pub algorithm: Option<AlgorithmArg>,
+    /// Largest drop of the metric allowed; replaces the configuration's maximal_drop [default: 0.01]
+    #[arg(long, value_name = "X", allow_hyphen_values = true, value_parser = values::parse_finite)]
+    pub max_drop: Option<f64>,
+    /// Whether the drop is a difference or a share of the float model's metric [default: absolute]
+    #[arg(long, value_name = "TYPE", conflicts_with = "config")]
+    pub drop_type: Option<DropType>,
+    /// performance: symmetric activations; mixed: asymmetric ones [default: performance]
+    #[arg(long, conflicts_with = "config")]
+    pub preset: Option<Preset>,
+    /// Scales of weights [default: perchannel]
+    #[arg(long, value_name = "KIND", conflicts_with = "config")]
+    pub weights_granularity: Option<Granularity>,
+    /// Calibration samples [default: 300]
+    #[arg(long, value_name = "N", conflicts_with = "config")]
+    pub stat_subset_size: Option<NonZeroUsize>,
+    /// Samples operations are ranked on [default: 300]
+    #[arg(long, value_name = "N", conflicts_with = "config")]
+    pub ranking_subset_size: Option<NonZeroUsize>,
+    /// Rounds at most [default: no limit]
+    #[arg(long, value_name = "N", conflicts_with = "config")]
+    pub max_iter_num: Option<usize>,
+    /// default, or compat for POT's decisions with their flaws; replaces the configuration's mode [default: default]
+    #[arg(long)]
+    pub mode: Option<Mode>,
+}
+
+/// Algorithms by their short names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum AlgorithmArg {
+    /// AccuracyAwareQuantization.
+    #[value(alias = "accuracy_aware")]
+    AccuracyAware,
+    /// DefaultQuantization.
+    Default,
+}
+
+/// Resampling filters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum FilterArg {
+    /// Pillow's antialiased bilinear.
+    PillowBilinear,
+    /// Pillow's antialiased bicubic.
+    PillowBicubic,
+    /// OpenCV's INTER_LINEAR.
+    OpencvLinear,
+}
+
+/// Who computes, and where results are kept.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Computing")]
+pub struct ClusterArgs {
+    /// Directory of the memo store; a later run with the same one reuses its results [default: .holdfast beside the results]
+    #[arg(long, env = "HOLDFAST_STATE_DIR", value_name = "DIR")]
+    pub state_dir: Option<PathBuf>,
+    /// Accept workers from other machines at this address, such as 0.0.0.0:7077
+    #[arg(long, env = "HOLDFAST_LISTEN", value_name = "ADDR")]
+    pub listen: Option<SocketAddr>,
+    /// Workers inside this process; 0 leaves the work to workers that connect
+    #[arg(long, env = "HOLDFAST_WORKERS", default_value_t = 1, value_name = "N")]
+    pub workers: usize,
+    /// Threads the workers inside this process share [default: all cores]
+    #[arg(long, env = "HOLDFAST_THREADS", value_name = "N")]
+    pub threads: Option<NonZeroUsize>,
+    /// Progress bars: auto draws them on a terminal, never writes log lines
+    #[arg(long, env = "HOLDFAST_PROGRESS", default_value = "auto", value_name = "WHEN")]
+    pub progress: ProgressArg,
+}
+
+/// When progress bars are drawn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ProgressArg {
+    /// On a terminal.
+    Auto,
+    /// Never; log lines instead.
+    Never,
+}
+
+/// One run, fully described: plain data.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RunConfig {
+    /// What is asked.
+    pub request: RunRequest,
+    /// Where results are written.
+    pub output_dir: PathBuf,
+    /// Where the memo store lies.
+    pub state_dir: PathBuf,
+    /// Address for remote workers; `None`: none are accepted.
+    pub listen: Option<SocketAddr>,
+    /// Workers in this process; above 0 where `listen` is `None`.
+    pub embedded_workers: usize,
+    /// Threads these share; `None`: all cores.
+    pub threads: Option<NonZeroUsize>,
+    /// When progress bars are drawn.
+    pub progress: ProgressArg,
+    /// Exit code where the goal is missed.
+    pub goal_missed_exit_code: u8,
+}
+
+/// Workers one process may hold; more only share the same cores.
+const EMBEDDED_WORKERS_MAX: usize = 256;
+
+impl QuantizeArgs {
+    /// The run these arguments and the configuration file they may name describe.
+    pub fn run_config(&self) -> Result<RunConfig, ConfigError> {
+        let request = match &self.input.config {
+            Some(path) => self.method.replace_in(crate::config::load(path)?),
+            None => request::from_flags(&self.input, Some(&self.method))?,
+        };
+        self.cluster.run_config(request, self.output_dir.clone(), self.goal_missed_exit_code)
+    }
+}
+
+impl EvaluateArgs {
+    /// The run these arguments describe; its algorithm and output directory mean nothing here.
+    pub fn run_config(&self) -> Result<RunConfig, ConfigError> {
+        let request = match &self.input.config {
+            Some(path) => crate::config::load(path)?,
+            None => request::from_flags(&self.input, None)?,
+        };
+        if request.validation.metrics.is_empty() {
+            let problem = "the validation data set has no metric to measure".to_owned();
+            return Err(ConfigError::Option { option: "--config", problem });
+        }
+        self.cluster.run_config(request, None, exit::GOAL_MISSED)
+    }
+}
+
+impl MethodArgs {
+    fn replace_in(&self, mut request: RunRequest) -> RunRequest {
+        if let (Some(max_drop), Algorithm::AccuracyAwareQuantization(accuracy)) =
+            (self.max_drop, &mut request.algorithm)
+        {
+            accuracy.maximal_drop = max_drop;
+        }
+        request.mode = self.mode.unwrap_or(request.mode);
+        request
+    }
+}
+
+impl ClusterArgs {
+    fn run_config(
+        &self,
+        request: RunRequest,
+        output_dir: Option<PathBuf>,
+        goal_missed_exit_code: u8,
+    ) -> Result<RunConfig, ConfigError> {
+        if self.workers == 0 && self.listen.is_none() {
+            let problem = "0 workers here and none from elsewhere would compute nothing; add --listen ADDR".to_owned();
+            return Err(ConfigError::Option { option: "--workers", problem });
+        }
+        if self.workers > EMBEDDED_WORKERS_MAX {
+            let problem = format!("{} is more than {EMBEDDED_WORKERS_MAX}; one worker uses all cores", self.workers);
+            return Err(ConfigError::Option { option: "--workers", problem });
+        }
+        let name = format!("{}_{}", request.model_name, request.algorithm.name());
+        let output_dir = output_dir.unwrap_or_else(|| PathBuf::from("results").join(name));
+        let beside = || output_dir.parent().unwrap_or(&output_dir).join(".holdfast");
+        let state_dir = self.state_dir.clone().unwrap_or_else(beside);
+        Ok(RunConfig {
+            request,
+            output_dir,
+            state_dir,
+            listen: self.listen,
+            embedded_workers: self.workers,
+            threads: self.threads,
+            progress: self.progress,
+            goal_missed_exit_code,
+        })
+    }
+}

@@ -1,0 +1,194 @@
+//! Flags turned into the request a configuration file would have given.
+
+use super::{AlgorithmArg, FilterArg, InputArgs, MethodArgs, ResizeTo};
+use crate::config::{
+    AccuracyConfig, Algorithm, AnnotationSource, ConfigError, DataSource, DatasetConfig, DropType, Ignored,
+    ImageReader, Preset, QuantizationConfig, RunRequest, Steps, Symmetry, TargetDevice, TensorConfig, model_name,
+};
+use holdfast_common::dataset::{Preprocessing, PreprocessingStep, ResizeFilter};
+use holdfast_common::metric::{MetricDefinition, MetricSpec};
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// Samples statistics are collected on, and operations ranked on, where nothing is said (POT's template).
+const SUBSET_SIZE: usize = 300;
+
+/// Without `method` the model is only measured.
+pub(super) fn from_flags(input: &InputArgs, method: Option<&MethodArgs>) -> Result<RunRequest, ConfigError> {
+    let refuse = |option, problem: &str| Err(ConfigError::Option { option, problem: problem.to_owned() });
+    let Some(model) = &input.model else {
+        return refuse("--model", "is needed where there is no --config");
+    };
+    let Some(data) = &input.data else {
+        return refuse("--data", "is needed where there is no --config");
+    };
+    let name = match &input.name {
+        Some(name) if name.is_empty() || name.contains(['/', '\\']) => {
+            return refuse("--name", "should be a plain file name, without `/`");
+        }
+        Some(name) => name.clone(),
+        None => model_name(model),
+    };
+    let metric = metric(input.metric.as_deref().unwrap_or("accuracy@top1"))?;
+    let accuracy_aware = method.is_some_and(|method| method.algorithm != Some(AlgorithmArg::Default));
+    let source = source(data);
+    if matches!(source, DataSource::Array(_)) && input.labels.is_none() {
+        return refuse("--labels", "is needed where --data is an array: class indices as an .npy file");
+    }
+    let validation = DatasetConfig {
+        name: "validation".to_owned(),
+        annotation: input.labels.as_deref().map(annotation),
+        subsample: None,
+        preprocessing: preprocessing(input, &source)?,
+        input_preprocessing: BTreeMap::new(),
+        metrics: vec![metric.clone()],
+        source,
+    };
+    let calibration = match &input.calibration_data {
+        None => None,
+        Some(path) => {
+            let source = self::source(path);
+            Some(DatasetConfig {
+                name: "calibration".to_owned(),
+                annotation: None,
+                preprocessing: preprocessing(input, &source)?,
+                metrics: Vec::new(),
+                source,
+                ..validation.clone()
+            })
+        }
+    };
+    Ok(RunRequest {
+        model_name: name,
+        model: model.clone(),
+        mode: method.and_then(|method| method.mode).unwrap_or_default(),
+        target_device: TargetDevice::Any,
+        algorithm: match method {
+            Some(method) if accuracy_aware => Algorithm::AccuracyAwareQuantization(accuracy(method, metric.name)),
+            _ => Algorithm::DefaultQuantization,
+        },
+        quantization: quantization(method),
+        validation,
+        calibration,
+        warnings: Vec::new(),
+    })
+}
+
+fn accuracy(method: &MethodArgs, metric: String) -> AccuracyConfig {
+    AccuracyConfig {
+        metrics: vec![metric],
+        baseline_values: None,
+        maximal_drop: method.max_drop.unwrap_or(0.01),
+        drop_type: method.drop_type.unwrap_or(DropType::Absolute),
+        ranking_subset_size: method.ranking_subset_size.map_or(SUBSET_SIZE, |size| size.get()),
+        max_iter_num: method.max_iter_num,
+        use_prev_if_drop_increase: true,
+        convert_to_mixed_preset: false,
+        metric_subset_ratio: 0.5,
+    }
+}
+
+fn quantization(method: Option<&MethodArgs>) -> QuantizationConfig {
+    let preset = method.and_then(|method| method.preset).unwrap_or_default();
+    let tensor = |mode, granularity| TensorConfig { bits: 8, mode, granularity, level_low: None, level_high: None };
+    let activations = match preset {
+        Preset::Performance => Symmetry::Symmetric,
+        Preset::Mixed => Symmetry::Asymmetric,
+    };
+    let stat_subset_size = method.and_then(|method| method.stat_subset_size);
+    QuantizationConfig {
+        preset,
+        weights: tensor(Symmetry::Symmetric, method.and_then(|method| method.weights_granularity)),
+        activations: tensor(activations, None),
+        stat_subset_size: Some(stat_subset_size.map_or(SUBSET_SIZE, |size| size.get())),
+        shuffle_data: false,
+        seed: 0,
+        ignored: Ignored::default(),
+    }
+}
+
+fn source(path: &Path) -> DataSource {
+    let is_array = path.extension().is_some_and(|extension| extension == "npy");
+    if is_array { DataSource::Array(path.to_owned()) } else { DataSource::Folder(path.to_owned()) }
+}
+
+fn annotation(path: &Path) -> AnnotationSource {
+    let is_array = path.extension().is_some_and(|extension| extension == "npy");
+    if is_array { AnnotationSource::Array(path.to_owned()) } else { AnnotationSource::LabelFile(path.to_owned()) }
+}
+
+/// `accuracy`, or `accuracy@topK`.
+fn metric(name: &str) -> Result<MetricSpec, ConfigError> {
+    let top_k = if name == "accuracy" { Some("1") } else { name.strip_prefix("accuracy@top") };
+    let top_k = top_k.and_then(|digits| digits.parse::<usize>().ok()).filter(|top_k| *top_k > 0);
+    match top_k {
+        Some(top_k) => {
+            let definition = MetricDefinition::Accuracy { top_k };
+            Ok(MetricSpec { name: format!("accuracy@top{top_k}"), output: None, definition })
+        }
+        None => {
+            let problem = format!("`{name}` is not known; expected accuracy@topK, for instance accuracy@top1");
+            Err(ConfigError::Option { option: "--metric", problem })
+        }
+    }
+}
+
+fn preprocessing(input: &InputArgs, source: &DataSource) -> Result<Preprocessing, ConfigError> {
+    let refuse = |option, problem: &str| Err(ConfigError::Option { option, problem: problem.to_owned() });
+    let images = matches!(source, DataSource::Folder(_));
+    let image_option = [
+        ("--resize", input.resize.is_some()),
+        ("--crop", input.crop.is_some()),
+        ("--bgr", input.bgr),
+        ("--grayscale", input.grayscale),
+    ];
+    if let Some((option, _)) = image_option.iter().find(|(_, given)| *given && !images) {
+        return refuse(option, "needs images, but the samples are arrays");
+    }
+    if input.resize_filter.is_some() && input.resize.is_none() {
+        return refuse("--resize-filter", "means nothing without --resize");
+    }
+    let mut steps = Steps::new(match (images, input.bgr) {
+        (false, _) => ImageReader::Array,
+        (true, true) => ImageReader::Bgr,
+        (true, false) => ImageReader::Rgb,
+    });
+    let filter = match input.resize_filter {
+        None | Some(FilterArg::PillowBilinear) => ResizeFilter::PillowBilinear,
+        Some(FilterArg::PillowBicubic) => ResizeFilter::PillowBicubic,
+        Some(FilterArg::OpencvLinear) => ResizeFilter::OpencvLinear,
+    };
+    match input.resize {
+        None => {}
+        Some(ResizeTo::Shortest(size)) => steps.push(PreprocessingStep::ResizeShortest { size, filter }),
+        Some(ResizeTo::Exact(extent)) => {
+            steps.push(PreprocessingStep::Resize { height: extent.height, width: extent.width, filter });
+        }
+    }
+    if let Some(extent) = input.crop {
+        steps.push(PreprocessingStep::CenterCrop { height: extent.height, width: extent.width });
+    }
+    if input.grayscale {
+        steps.grayscale();
+    }
+    if input.scale.is_none() && input.mean.is_empty() && input.std.is_empty() {
+        return Ok(steps.finish());
+    }
+    let scale = input.scale.unwrap_or(1.0);
+    if !scale.is_normal() {
+        return refuse("--scale", "should be a finite number other than 0");
+    }
+    let or = |values: &Vec<f32>, default| if values.is_empty() { vec![default] } else { values.clone() };
+    let (mean, std) = (or(&input.mean, 0.0), or(&input.std, 1.0));
+    if !mean.iter().all(|value| value.is_finite()) {
+        return refuse("--mean", "should be finite numbers");
+    }
+    if !std.iter().all(|value| value.is_normal()) {
+        return refuse("--std", "should be finite numbers other than 0");
+    }
+    if mean.len() > 1 && std.len() > 1 && mean.len() != std.len() {
+        return refuse("--std", "should have as many values as --mean, or one");
+    }
+    steps.normalize(scale, mean, std);
+    Ok(steps.finish())
+}

@@ -1,0 +1,176 @@
+//! What may be typed together, and what it means.
+
+use super::*;
+use crate::config::{DataSource, Symmetry};
+use clap::CommandFactory;
+use clap::error::ErrorKind;
+use holdfast_common::dataset::{PreprocessingStep, ResizeFilter};
+use std::path::Path;
+
+const FIXTURE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/fixtures/mnist/mnist.json");
+
+fn parse(line: &str) -> Result<Cli, clap::Error> {
+    Cli::try_parse_from(line.split_whitespace())
+}
+
+fn quantize(line: &str) -> Result<RunConfig, String> {
+    let cli = parse(&format!("holdfast quantize {line}")).map_err(|error| error.to_string())?;
+    match cli.command {
+        Command::Quantize(args) => args.run_config().map_err(|error| error.to_string()),
+        other => panic!("expected quantize, got {other:?}"),
+    }
+}
+
+#[test]
+fn the_command_line_is_consistent() {
+    Cli::command().debug_assert();
+}
+
+#[test]
+fn a_configuration_excludes_the_flags_that_say_the_same() {
+    for flag in [
+        "-m x.onnx",
+        "--data d",
+        "--labels l.npy",
+        "--calibration-data c",
+        "--metric accuracy@top1",
+        "--preset mixed",
+        "--algorithm default",
+        "--weights-granularity pertensor",
+        "--drop-type relative",
+        "--stat-subset-size 3",
+        "--ranking-subset-size 3",
+        "--max-iter-num 3",
+        "--mean 1",
+        "--std 1",
+        "--scale 255",
+        "--resize 8",
+        "--crop 8",
+        "--bgr",
+        "--grayscale",
+        "--name x",
+    ] {
+        let error = parse(&format!("holdfast quantize -c f.json {flag}")).expect_err(flag);
+        assert_eq!(error.kind(), ErrorKind::ArgumentConflict, "{flag}");
+        assert_eq!(error.exit_code(), i32::from(exit::CONFIGURATION), "{flag}");
+    }
+}
+
+#[test]
+fn without_a_configuration_model_and_data_are_needed() {
+    for line in ["holdfast quantize", "holdfast quantize -m x.onnx", "holdfast evaluate --data d", "holdfast worker"] {
+        let error = parse(line).expect_err(line);
+        assert_eq!(error.kind(), ErrorKind::MissingRequiredArgument, "{line}");
+    }
+}
+
+#[test]
+fn the_goal_and_the_mode_on_the_command_line_replace_those_of_the_file() {
+    let config = quantize(&format!("-c {FIXTURE} --max-drop -0.5 --mode compat")).expect("valid");
+    assert_eq!(config.request.mode, Mode::Compat);
+    let Algorithm::AccuracyAwareQuantization(accuracy) = &config.request.algorithm else {
+        panic!("expected the accuracy-aware algorithm");
+    };
+    assert_eq!(accuracy.maximal_drop, -0.5);
+}
+
+#[test]
+fn results_and_state_have_places_of_their_own() {
+    let config = quantize(&format!("-c {FIXTURE}")).expect("valid");
+    assert_eq!(config.output_dir, Path::new("results/mnist_dwcnn_AccuracyAwareQuantization"));
+    assert_eq!(config.state_dir, Path::new("results/.holdfast"));
+    assert_eq!((config.embedded_workers, config.listen, config.threads), (1, None, None));
+    assert_eq!(config.goal_missed_exit_code, exit::GOAL_MISSED);
+    let config = quantize(&format!("-c {FIXTURE} --output-dir out --goal-missed-exit-code 0")).expect("valid");
+    assert_eq!((config.output_dir.as_path(), config.state_dir.as_path()), (Path::new("out"), Path::new(".holdfast")));
+    assert_eq!(config.goal_missed_exit_code, 0);
+}
+
+#[test]
+fn flags_say_what_a_configuration_would() {
+    let config = quantize(
+        "-m nets/a.onnx --data photos --labels val.txt --calibration-data more --metric accuracy@top5 --max-drop 0.02 \
+         --preset mixed --weights-granularity pertensor --resize 256 --crop 224x192 --scale 255 \
+         --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225 --listen 127.0.0.1:7077 --workers 0 --threads 3",
+    )
+    .expect("valid");
+    let request = &config.request;
+    assert_eq!((request.model_name.as_str(), request.quantization.preset), ("a", Preset::Mixed));
+    assert_eq!(request.quantization.activations.mode, Symmetry::Asymmetric);
+    assert_eq!(request.quantization.weights.granularity, Some(Granularity::PerTensor));
+    assert_eq!(request.validation.source, DataSource::Folder("photos".into()));
+    let steps = vec![
+        PreprocessingStep::ResizeShortest { size: 256, filter: ResizeFilter::PillowBilinear },
+        PreprocessingStep::CenterCrop { height: 224, width: 192 },
+        PreprocessingStep::Normalization {
+            scale: 255.0,
+            mean: vec![0.485, 0.456, 0.406],
+            std: vec![0.229, 0.224, 0.225],
+        },
+    ];
+    assert_eq!(request.validation.preprocessing.steps, steps);
+    let calibration = request.calibration.as_ref().expect("a data set of its own");
+    assert_eq!((calibration.preprocessing.steps.len(), calibration.metrics.len()), (3, 0));
+    let Algorithm::AccuracyAwareQuantization(accuracy) = &request.algorithm else {
+        panic!("expected the accuracy-aware algorithm");
+    };
+    assert_eq!((accuracy.metrics.as_slice(), accuracy.maximal_drop), (["accuracy@top5".to_owned()].as_slice(), 0.02));
+    assert_eq!(config.embedded_workers, 0);
+}
+
+#[test]
+fn the_fixture_can_be_said_in_flags_as_well() {
+    let directory = Path::new(FIXTURE).parent().expect("a directory").display().to_string();
+    let flags = quantize(&format!(
+        "-m {directory}/mnist_dwcnn.onnx --data {directory}/test_images.npy --labels {directory}/test_labels.npy \
+         --calibration-data {directory}/calib_images.npy --weights-granularity pertensor --scale 255 --mean 0.1307 \
+         --std 0.3081"
+    ))
+    .expect("valid");
+    let file = quantize(&format!("-c {FIXTURE}")).expect("valid");
+    assert_eq!(flags.request.algorithm, file.request.algorithm);
+    assert_eq!(flags.request.quantization, file.request.quantization);
+    assert_eq!(flags.request.validation.preprocessing, file.request.validation.preprocessing);
+    assert_eq!(flags.request.validation.metrics, file.request.validation.metrics);
+}
+
+#[test]
+fn senseless_options_are_refused_by_name() {
+    let array = "-m a.onnx --data x.npy --labels y.npy";
+    for (line, expected) in [
+        ("-m a.onnx --data x.npy".to_owned(), "--labels: is needed where --data is an array"),
+        (format!("{array} --resize 8"), "--resize: needs images"),
+        (format!("{array} --std 0"), "--std: should be finite numbers other than 0"),
+        (format!("{array} --scale 0"), "--scale: should be"),
+        (format!("{array} --mean 1,2 --std 1,2,3"), "--std: should have as many"),
+        (format!("{array} --metric f7"), "--metric: `f7` is not known"),
+        (format!("{array} --workers 0"), "--workers: 0 workers here and none from elsewhere"),
+        (format!("{array} --workers 1000"), "--workers: 1000 is more than 256"),
+        (format!("{array} --max-drop nan"), "expected a finite number"),
+        (format!("{array} --crop 0"), "expected pixels as N or HxW"),
+        (format!("{array} --name a/b"), "--name: should be a plain file name"),
+        ("-m a.onnx --data photos --resize-filter opencv-linear".to_owned(), "--resize-filter: means nothing"),
+    ] {
+        let error = quantize(&line).expect_err(&line);
+        assert!(error.contains(expected), "{line}: {error}");
+    }
+}
+
+#[test]
+fn a_worker_needs_an_address_and_may_leave_the_scheme_out() {
+    for (address, expected) in [
+        ("http://10.0.0.1:7077", Some("http://10.0.0.1:7077")),
+        ("http://host:1/", Some("http://host:1")),
+        ("[::1]:7077", Some("http://[::1]:7077")),
+        ("host", None),
+        ("host:0", None),
+        ("ftp://host:1", None),
+        ("http://user@host:1", None),
+    ] {
+        let parsed = parse(&format!("holdfast worker --connect {address}")).ok().map(|cli| match cli.command {
+            Command::Worker(args) => args.connect,
+            other => panic!("expected worker, got {other:?}"),
+        });
+        assert_eq!(parsed.as_deref(), expected, "{address}");
+    }
+}

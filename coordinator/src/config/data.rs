@@ -1,0 +1,327 @@
+//! The `engine` section: accuracy-checker's data sets, annotations and metrics.
+
+use super::document::{Node, Object};
+use super::preprocessing::{ImageReader, read_steps};
+use super::{AnnotationSource, DataSource, DatasetConfig, Subsample};
+use holdfast_common::dataset::Preprocessing;
+use holdfast_common::metric::{MetricDefinition, MetricSpec};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+const INLINE: &str = "describe the data inline under `datasets`";
+
+/// Validation and calibration data; the second is `None` where one data set serves both.
+pub(super) fn read_engine(node: &Node<'_>, directory: &Path) -> Option<(DatasetConfig, Option<DatasetConfig>)> {
+    let engine = node.object()?;
+    if let Some(node) = engine.get("type")
+        && node.choice(&[("accuracy_checker", true), ("simplified", false)]) == Some(false)
+    {
+        node.unsupported("use \"accuracy_checker\" and describe the data, with labels, under `datasets`");
+        return None;
+    }
+    for key in ["config", "module", "module_config"] {
+        if let Some(node) = engine.get(key) {
+            node.unsupported(INLINE);
+            return None;
+        }
+    }
+    engine.without_effect("name", "the model is named by `model.model_name`");
+    engine.without_effect("launchers", "Holdfast runs the model itself");
+    engine.without_effect("device", "workers say themselves what they run on");
+    for key in ["stat_requests_number", "eval_requests_number"] {
+        engine.without_effect(key, "samples run side by side on all workers");
+    }
+    let datasets = engine.required("datasets");
+    engine.finish();
+    let datasets = datasets?;
+    if datasets.is_object() { read_pair(&datasets, directory) } else { read_single(&datasets, directory) }
+}
+
+fn read_single(node: &Node<'_>, directory: &Path) -> Option<(DatasetConfig, Option<DatasetConfig>)> {
+    let list = node.array()?;
+    let [only] = list.as_slice() else {
+        let help = "for two data sets write {\"optimization\": {…}, \"evaluation\": {…}}";
+        node.refuse(&format!("should hold one data set, but holds {}", list.len()), Some(help));
+        return None;
+    };
+    Some((read_dataset(only, None, directory)?, None))
+}
+
+fn read_pair(node: &Node<'_>, directory: &Path) -> Option<(DatasetConfig, Option<DatasetConfig>)> {
+    let pair = node.object()?;
+    let common = pair.get("preprocessing");
+    let validation = pair.required("evaluation").and_then(|node| read_dataset(&node, common.as_ref(), directory));
+    let calibration = pair.required("optimization").map(|node| read_dataset(&node, common.as_ref(), directory));
+    pair.finish();
+    Some((validation?, Some(calibration??)))
+}
+
+fn read_dataset(node: &Node<'_>, common: Option<&Node<'_>>, directory: &Path) -> Option<DatasetConfig> {
+    let dataset = node.object()?;
+    let name = dataset.get("name").map_or(Some("dataset".to_owned()), |node| node.string());
+    let source_node = dataset.required("data_source");
+    let source = source_node.as_ref().and_then(|node| read_source(node, directory));
+    let annotation = read_annotation(&dataset, directory);
+    let subsample = dataset.get("subsample_size").map(|node| read_subsample(&node));
+    let reader = read_reader(&dataset, source.as_ref());
+    let steps = dataset.get("preprocessing");
+    let preprocessing = match steps.as_ref().or(common) {
+        None => Some(Pipelines { every: Preprocessing::default(), by_input: BTreeMap::new() }),
+        Some(node) => read_pipelines(node, reader, source.as_ref()),
+    };
+    if reader == ImageReader::Bgr && dataset.get("reader").is_none() && !mentions_channels(steps.as_ref().or(common)) {
+        dataset.node().warn(
+            "does not say in which order the model reads channels: blue first, as with accuracy-checker's default \
+             reader. `\"reader\": \"pillow_imread\"` means red first; \"opencv_imread\" silences this",
+        );
+    }
+    let metrics = dataset.get("metrics").map_or(Some(Vec::new()), |node| read_metrics(&node));
+    if let Some(node) = dataset.get("postprocessing")
+        && node.array().is_some_and(|list| !list.is_empty())
+    {
+        node.refuse("is not supported yet", Some("metrics read the model's outputs as they are"));
+    }
+    dataset.without_effect("batch", "every sample is computed by itself");
+    dataset.without_effect("dataset_meta", "class names do not change a metric");
+    dataset.finish();
+
+    let (source, metrics) = (source?, metrics?);
+    let annotation = annotation?;
+    let labelled = annotation.is_some() || matches!(source, DataSource::Folder(_));
+    if let (false, Some(metric), Some(node)) = (labelled, metrics.first(), &source_node) {
+        let problem = format!("has no labels, but metric `{}` needs them", metric.name);
+        node.refuse(&problem, Some("add `annotation`: an .npy array of class indices"));
+    }
+    let Pipelines { every: preprocessing, by_input: input_preprocessing } = preprocessing?;
+    let subsample = match subsample {
+        None => None,
+        Some(read) => Some(read?),
+    };
+    Some(DatasetConfig { name: name?, source, annotation, subsample, preprocessing, input_preprocessing, metrics })
+}
+
+fn read_source(node: &Node<'_>, directory: &Path) -> Option<DataSource> {
+    let is_array = |path: &Path| path.extension().is_some_and(|extension| extension == "npy");
+    if !node.is_object() {
+        if !node.is_string() {
+            node.refuse("should be a path, or an object of one .npy file per model input", None);
+            return None;
+        }
+        let path = directory.join(node.string()?);
+        return Some(if is_array(&path) { DataSource::Array(path) } else { DataSource::Folder(path) });
+    }
+    let mut arrays = BTreeMap::new();
+    for (input, node) in node.object()?.entries() {
+        let path = PathBuf::from(node.string()?);
+        if !is_array(&path) {
+            node.refuse("should be an .npy file", None);
+            return None;
+        }
+        arrays.insert(input, directory.join(path));
+    }
+    if arrays.is_empty() {
+        node.refuse("names no input", Some("write {\"input name\": \"file.npy\"}"));
+        return None;
+    }
+    Some(DataSource::Arrays(arrays))
+}
+
+/// The outer `None` is a mistake, the inner one the absence of labels.
+fn read_annotation(dataset: &Object<'_>, directory: &Path) -> Option<Option<AnnotationSource>> {
+    let (plain, conversion) = (dataset.get("annotation"), dataset.get("annotation_conversion"));
+    if let (Some(_), Some(node)) = (&plain, &conversion) {
+        node.refuse("stands beside `annotation`", Some("keep one of the two"));
+        return None;
+    }
+    match (plain, conversion) {
+        (Some(node), _) => annotation_file(&node, directory).map(Some),
+        (None, Some(node)) => read_conversion(&node, directory).map(Some),
+        (None, None) => Some(None),
+    }
+}
+
+fn annotation_file(node: &Node<'_>, directory: &Path) -> Option<AnnotationSource> {
+    let path = directory.join(node.string()?);
+    match path.extension().and_then(|extension| extension.to_str()) {
+        Some("npy") => Some(AnnotationSource::Array(path)),
+        Some("pickle" | "pkl" | "json" | "xml") => {
+            let help = "give a text file of lines `file index`, or an .npy array of class indices";
+            node.refuse("is in a format that is not read", Some(help));
+            None
+        }
+        _ => Some(AnnotationSource::LabelFile(path)),
+    }
+}
+
+fn read_conversion(node: &Node<'_>, directory: &Path) -> Option<AnnotationSource> {
+    let conversion = node.object()?;
+    let converter = conversion.required("converter")?;
+    if converter.string()? != "imagenet" {
+        converter.unsupported("\"imagenet\" reads a text file of lines `file index`");
+        return None;
+    }
+    conversion.only_boolean("has_background", false, "shift the class indices in the label file");
+    conversion.without_effect("labels_file", "class names do not change a metric");
+    conversion.without_effect("dataset_meta_file", "class names do not change a metric");
+    let file = conversion.required("annotation_file").and_then(|node| annotation_file(&node, directory));
+    conversion.finish();
+    file
+}
+
+fn read_subsample(node: &Node<'_>) -> Option<Subsample> {
+    if !node.is_string() {
+        return node.count(1).map(Subsample::Count);
+    }
+    let text = node.string()?;
+    let percent = text.strip_suffix('%').and_then(|number| number.trim().parse::<f64>().ok());
+    match percent.filter(|percent| *percent > 0.0 && *percent <= 100.0) {
+        Some(percent) => Some(Subsample::Share(percent / 100.0)),
+        None => {
+            node.refuse("should be a whole number of samples, or a share such as \"20%\"", None);
+            None
+        }
+    }
+}
+
+fn read_reader(dataset: &Object<'_>, source: Option<&DataSource>) -> ImageReader {
+    let words = [
+        ("opencv_imread", ImageReader::Bgr),
+        ("pillow_imread", ImageReader::Rgb),
+        ("numpy_reader", ImageReader::Array),
+    ];
+    let declared = dataset.get("reader").map(|node| named_type(&node).unwrap_or(node));
+    let declared = declared.as_ref().and_then(|node| Some((node, node.choice(&words)?)));
+    let is_folder = matches!(source, Some(DataSource::Folder(_)) | None);
+    match declared {
+        Some((node, reader)) if source.is_some() && is_folder == (reader == ImageReader::Array) => {
+            node.refuse("does not fit `data_source`", Some("images are read from a folder, arrays from .npy files"));
+            reader
+        }
+        Some((_, reader)) => reader,
+        None if is_folder => ImageReader::Bgr,
+        None => ImageReader::Array,
+    }
+}
+
+/// The `type` of a reader that is written as an object.
+fn named_type<'d>(node: &Node<'d>) -> Option<Node<'d>> {
+    if !node.is_object() {
+        return None;
+    }
+    let object = node.object()?;
+    let named = object.required("type");
+    object.finish();
+    named
+}
+
+/// Whether some step says which order the channels have, or that there is one channel only.
+fn mentions_channels(steps: Option<&Node<'_>>) -> bool {
+    let Some(steps) = steps.filter(|node| node.is_array()) else {
+        return false;
+    };
+    let types = ["bgr_to_rgb", "rgb_to_bgr", "grayscale"];
+    let step_type = |node: &Node<'_>| node.json().get("type").and_then(|kind| kind.as_str().map(str::to_owned));
+    let steps = steps.array().unwrap_or_default();
+    steps.iter().filter_map(step_type).any(|kind| types.contains(&kind.as_str()))
+}
+
+struct Pipelines {
+    every: Preprocessing,
+    by_input: BTreeMap<String, Preprocessing>,
+}
+
+/// A list of steps for every input, or an object with a list per input.
+fn read_pipelines(node: &Node<'_>, reader: ImageReader, source: Option<&DataSource>) -> Option<Pipelines> {
+    if !node.is_object() {
+        return Some(Pipelines { every: read_steps(node, reader)?, by_input: BTreeMap::new() });
+    }
+    let mut by_input = BTreeMap::new();
+    for (input, steps) in node.object()?.entries() {
+        if let Some(DataSource::Arrays(arrays)) = source
+            && !arrays.contains_key(&input)
+        {
+            let known = arrays.keys().cloned().collect::<Vec<_>>().join(", ");
+            steps.refuse("is no input of `data_source`", Some(&format!("its inputs: {known}")));
+        }
+        by_input.insert(input, read_steps(&steps, reader)?);
+    }
+    Some(Pipelines { every: Preprocessing::default(), by_input })
+}
+
+#[derive(Clone, Copy)]
+enum MetricKind {
+    Accuracy,
+    Unsupported,
+}
+
+const METRIC_KINDS: [(&str, MetricKind); 11] = [
+    ("accuracy", MetricKind::Accuracy),
+    ("accuracy_per_class", MetricKind::Unsupported),
+    ("f1-score", MetricKind::Unsupported),
+    ("map", MetricKind::Unsupported),
+    ("coco_precision", MetricKind::Unsupported),
+    ("coco_orig_precision", MetricKind::Unsupported),
+    ("mean_iou", MetricKind::Unsupported),
+    ("mse", MetricKind::Unsupported),
+    ("mae", MetricKind::Unsupported),
+    ("rmse", MetricKind::Unsupported),
+    ("psnr", MetricKind::Unsupported),
+];
+
+fn read_metrics(node: &Node<'_>) -> Option<Vec<MetricSpec>> {
+    let mut metrics: Vec<MetricSpec> = Vec::new();
+    let mut complete = true;
+    for element in node.array()? {
+        let Some(metric) = read_metric(&element) else {
+            complete = false;
+            continue;
+        };
+        if metrics.iter().any(|other| other.name == metric.name) {
+            let problem = format!("has the name `{}` of a metric before it", metric.name);
+            element.refuse(&problem, Some("give one of them another `name`"));
+            complete = false;
+        }
+        metrics.push(metric);
+    }
+    complete.then_some(metrics)
+}
+
+fn read_metric(node: &Node<'_>) -> Option<MetricSpec> {
+    let metric = node.object()?;
+    let kind_node = metric.required("type")?;
+    let definition = match kind_node.choice(&METRIC_KINDS)? {
+        MetricKind::Unsupported => {
+            kind_node.unsupported("this release measures \"accuracy\"");
+            return None;
+        }
+        MetricKind::Accuracy => {
+            let top_k = metric.get("top_k").map_or(Some(1), |node| node.count(1));
+            top_k.map(|top_k| MetricDefinition::Accuracy { top_k })
+        }
+    };
+    let name = metric.get("name").map(|node| node.string());
+    let output = metric.get("output").map(|node| node.string());
+    metric.without_effect("presenter", "the report shows every metric");
+    metric.without_effect("reference", "the float model is the reference");
+    for key in ["threshold", "abs_threshold", "rel_threshold"] {
+        metric.without_effect(key, "the goal is set by `maximal_drop`");
+    }
+    metric.finish();
+    let definition = definition?;
+    let name = match name {
+        Some(name) => name?,
+        None => default_metric_name(&definition),
+    };
+    let output = match output {
+        Some(output) => Some(output?),
+        None => None,
+    };
+    Some(MetricSpec { name, output, definition })
+}
+
+/// The name of a metric nobody named, such as `accuracy@top1`.
+pub(super) fn default_metric_name(definition: &MetricDefinition) -> String {
+    match definition {
+        MetricDefinition::Accuracy { top_k } => format!("accuracy@top{top_k}"),
+    }
+}
