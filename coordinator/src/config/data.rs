@@ -310,18 +310,11 @@ fn read_metric(node: &Node<'_>) -> Option<MetricSpec> {
     let definition = definition?;
     let name = match name {
         Some(name) => name?,
-        None => default_metric_name(&definition),
+        None => definition.default_name(),
     };
     let output = match output {
         Some(output) => Some(output?),
         None => None,
     };
     Some(MetricSpec { name, output, definition })
-}
-
-/// The name of a metric nobody named, such as `accuracy@top1`.
-pub(super) fn default_metric_name(definition: &MetricDefinition) -> String {
-    match definition {
-        MetricDefinition::Accuracy { top_k } => format!("accuracy@top{top_k}"),
-    }
 }
