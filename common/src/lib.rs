@@ -9,6 +9,7 @@ pub mod graph;
 pub mod metric;
 pub mod model;
 pub mod onnx;
+pub mod quantization;
 pub mod scheme;
 
 pub use digest::Digest;

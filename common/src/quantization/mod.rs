@@ -1,0 +1,3 @@
+//! Quantization maths that coordinator and workers share.
+
+pub mod codes;
