@@ -283,3 +283,43 @@ fn annotations_must_be_as_many_as_samples_and_make_sense() {
         assert!(found.contains(expected), "{found}");
     }
 }
+
+#[test]
+fn real_data_sets_are_scanned_whole() {
+    let Some(bench) = std::env::var_os("HOLDFAST_BENCH").map(PathBuf::from) else {
+        println!("skipped: HOLDFAST_BENCH does not name a benchmark pack");
+        return;
+    };
+    let data = bench.join("data");
+    let image_request = |path: &str, labels: LabelSource| DatasetRequest {
+        name: path.to_owned(),
+        samples: SampleSource::Images { folder: data.join(path), field: "input".to_owned() },
+        labels,
+        classes: None,
+        subset: Subset::All,
+    };
+    let array_request = |folder: &str, arrays: &[(&str, &str)], labels: &str| DatasetRequest {
+        samples: SampleSource::Arrays(
+            arrays.iter().map(|(name, file)| ((*name).to_owned(), data.join(folder).join(file))).collect(),
+        ),
+        ..image_request(folder, LabelSource::Array(data.join(folder).join(labels)))
+    };
+    let tokens = [("input_ids", "test_input_ids.npy"), ("attention_mask", "test_attention_mask.npy")];
+    let cases = [
+        (image_request("cifar10/test", LabelSource::Inferred), 10_000, 9),
+        (image_request("imagenet1k/images", LabelSource::File(data.join("imagenet1k/labels.txt"))), 1_000, 999),
+        (image_request("coco/calib/images", LabelSource::Inferred), 128, 0),
+        (array_request("mnist", &[("image", "test_images.npy")], "test_labels.npy"), 2_000, 9),
+        (array_request("kws", &[("mfcc", "mfcc.npy")], "labels.npy"), 1_000, 11),
+        (array_request("banking77", &tokens, "test_labels.npy"), 1_540, 76),
+    ];
+    for (request, samples, largest) in cases {
+        let started = std::time::Instant::now();
+        let (manifest, reader) = scan_quietly(&request).expect("sound");
+        println!("{}: {} samples in {:?}", request.name, manifest.samples.len(), started.elapsed());
+        assert_eq!(manifest.samples.len(), samples);
+        assert_eq!(labels(&manifest).into_iter().flatten().max().unwrap_or(0), largest);
+        let last = reader.read_pack(reader.count() - 1).expect("unchanged");
+        assert_eq!(Digest::of(&last), manifest.packs[reader.count() - 1].digest);
+    }
+}

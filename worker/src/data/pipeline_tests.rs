@@ -117,9 +117,16 @@ fn every_path_gives_the_bits_of_the_formula() {
             expected[layout.at(y, x) + c] = value(y, x, c);
         }
         assert_eq!(rows, expected);
+        let sliced = Image { pixel_stride: 5, row_stride: 50, offset: 1, ..Image::dense(12, 10, 3) };
+        let mut wide = vec![f32::MAX; 600];
+        cold.prepare_nhwc_f32(sample, 0, &mut wide, &sliced).expect("prepared");
+        for (index, pixel) in wide.chunks_exact(5).enumerate() {
+            let (y, x) = (index / 10, index % 10);
+            assert_eq!(pixel, [f32::MAX, value(y, x, 0), value(y, x, 1), value(y, x, 2), f32::MAX]);
+        }
         assert_eq!(floats(warm.prepare(sample).expect("prepared")).1, planar);
     }
-    assert_eq!(source.reads.load(Ordering::Relaxed), 4 + 4, "the cache spares every second reading");
+    assert_eq!(source.reads.load(Ordering::Relaxed), 2 * 4 + 4, "the cache spares every second reading");
 }
 
 #[test]
@@ -237,7 +244,7 @@ fn small_images_are_prepared_from_cache_as_from_their_files() {
     let layout = Image::dense(32, 32, 3);
     let mut passes = Vec::new();
     for pass in ["from files", "from cache"] {
-        let mut all = vec![0.0; 64 * 3072];
+        let mut all = vec![f32::MAX; 64 * 3072];
         let started = Instant::now();
         for (sample, out) in all.chunks_exact_mut(3072).enumerate() {
             pipeline.prepare_nhwc_f32(SampleIndex(sample as u32), 0, out, &layout).expect("prepared");
