@@ -1,6 +1,7 @@
-//! The coordinator: configuration, command line, reports, and the shell around the algorithm.
+//! The shell around the decisions: command line, configuration, data sets, report, output and terminal.
 //!
 //! Never here: decisions about quality.
 
 pub mod cli;
 pub mod config;
+pub mod dataset;
