@@ -17,12 +17,18 @@ const STREAMED_WEIGHT_BYTES: usize = 512 * 1024;
 /// Depth groups up to which finishing a tile costs as much as its sums.
 const SHALLOW_GROUPS: usize = 12;
 
+/// The same with a residual to add.
+const SHALLOW_ADD_GROUPS: usize = 40;
+
 /// Depth groups up to which spans of one row each beat tiles that cross rows, and the width a row needs.
 const SPAN_GROUPS: usize = 64;
 const SPAN_WIDTH: usize = 24;
 
-/// Pixels a block; a multiple of every tile's rows.
+/// Pixels a block comes in multiples of; itself a multiple of every tile's rows.
 const BLOCK_PIXELS: usize = 96;
+
+/// Bytes of input up to which a block may grow, to stay in the first-level cache beside a panel.
+const BLOCK_BYTES: usize = 16 * 1024;
 
 /// A convolution's geometry, prepared for one instruction set.
 #[derive(Debug)]
@@ -113,7 +119,9 @@ impl ConvU8S8 {
     fn walk(&self, weights: &PackedWeights, input: &[u8], bias: &[i32], sink: &Sink<'_>) {
         let pixels = self.geometry.output.pixels();
         let streamed = size_of_val(weights.lines.as_slice()) > STREAMED_WEIGHT_BYTES;
-        let block = if streamed { pixels } else { BLOCK_PIXELS };
+        let input_step = self.geometry.stride_w * self.geometry.input.pixel_stride;
+        let blocks = (BLOCK_BYTES / (BLOCK_PIXELS * input_step).max(1)).max(1);
+        let block = if streamed { pixels } else { blocks * BLOCK_PIXELS };
         let spans = self.span_pixels(weights, sink);
 
         let mut scratch = Scratch([0; MAX_TILE]);
@@ -172,7 +180,8 @@ impl ConvU8S8 {
             Sink::Add { codes, add, .. } => (spans.add, codes, *add),
             Sink::F32 { .. } => return,
         };
-        let shallow = self.run_offsets.len() * self.run_groups <= SHALLOW_GROUPS;
+        let limit = if matches!(sink, Sink::Add { .. }) { SHALLOW_ADD_GROUPS } else { SHALLOW_GROUPS };
+        let shallow = self.run_offsets.len() * self.run_groups <= limit;
         let mr = if shallow { spans.shallow_rows } else { functions.len() };
         let mut at = block.start;
         while at < block.end {
@@ -180,8 +189,7 @@ impl ConvU8S8 {
             while at < end {
                 let left = end - at;
                 let rows = rows_of_tile(left, mr);
-                let pixels =
-                    if rows == mr { (left / mr).saturating_sub(usize::from(left % mr != 0)).max(1) * mr } else { rows };
+                let pixels = full_tiles(left, mr).max(1) * rows;
                 let (y, x) = (at / geometry.output.width, at % geometry.output.width);
                 let (residual, residual_step) = sink.residual(y, x, panel.first);
                 let span = Span {
@@ -249,6 +257,11 @@ fn rows_of_tile(left: usize, mr: usize) -> usize {
     } else {
         left
     }
+}
+
+/// How many full tiles [`rows_of_tile`] takes off before it comes to uneven ones.
+fn full_tiles(left: usize, mr: usize) -> usize {
+    if left.is_multiple_of(mr) { left / mr } else { (left / mr).saturating_sub(1) }
 }
 
 /// Whether no sum can reach a float that the conversion to i32 would not take.

@@ -29,7 +29,7 @@ pub(super) static KERNELS: &[KernelEntry] = &[
 
 /// The kernel of one panel width; the row counts fill the registers that its columns leave.
 macro_rules! gemm_kernel {
-    ($name:literal, $vectors:literal, shallow $shallow:literal, rows $($rows:literal)*) => {
+    ($name:literal, $vectors:literal, shallow $shallow:literal, add $($add:literal)*, rows $($rows:literal)*) => {
         GemmKernel {
             name: $name,
             lanes: LANES,
@@ -38,7 +38,7 @@ macro_rules! gemm_kernel {
             accumulate: &[$(tile::accumulate::<$rows, $vectors>),*],
             spans: Some(Spans {
                 u8: &[$(span::span::<$rows, $vectors, false>),*],
-                add: &[$(span::span::<$rows, $vectors, true>),*],
+                add: &[$(span::span::<$add, $vectors, true>),*],
                 shallow_rows: $shallow,
             }),
             stores: Stores {
@@ -51,12 +51,13 @@ macro_rules! gemm_kernel {
     };
 }
 
-static GEMM_4: GemmKernel = gemm_kernel!("gemm_u8s8s32_6x64_avx512vnni", 4, shallow 2, rows 1 2 3 4 5 6);
-static GEMM_3: GemmKernel = gemm_kernel!("gemm_u8s8s32_8x48_avx512vnni", 3, shallow 4, rows 1 2 3 4 5 6 7 8);
+static GEMM_4: GemmKernel = gemm_kernel!("gemm_u8s8s32_6x64_avx512vnni", 4, shallow 2, add 1 2 3 4, rows 1 2 3 4 5 6);
+static GEMM_3: GemmKernel =
+    gemm_kernel!("gemm_u8s8s32_8x48_avx512vnni", 3, shallow 4, add 1 2 3 4 5, rows 1 2 3 4 5 6 7 8);
 static GEMM_2: GemmKernel =
-    gemm_kernel!("gemm_u8s8s32_12x32_avx512vnni", 2, shallow 4, rows 1 2 3 4 5 6 7 8 9 10 11 12);
+    gemm_kernel!("gemm_u8s8s32_12x32_avx512vnni", 2, shallow 4, add 1 2 3 4 5 6 7 8, rows 1 2 3 4 5 6 7 8 9 10 11 12);
 static GEMM_1: GemmKernel =
-    gemm_kernel!("gemm_u8s8s32_12x16_avx512vnni", 1, shallow 8, rows 1 2 3 4 5 6 7 8 9 10 11 12);
+    gemm_kernel!("gemm_u8s8s32_12x16_avx512vnni", 1, shallow 8, add 1 2 3 4 5 6 7 8, rows 1 2 3 4 5 6 7 8 9 10 11 12);
 
 /// How many of a tile's vectors are packed together.
 ///

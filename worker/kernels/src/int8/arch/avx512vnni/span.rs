@@ -5,7 +5,7 @@ use std::arch::x86_64::*;
 use super::super::super::epilogue::Codes;
 use super::super::super::pack::Line;
 use super::super::{Depth, PanelParams, Span};
-use super::{LANES, pack_codes, tail_mask, vectors_a_pack};
+use super::{LANES, pack_codes, vectors_a_pack};
 
 /// Tiles of `MR` pixels and `NV` vectors of 16 channels along a span; `ADD` adds the residual.
 ///
@@ -20,6 +20,11 @@ pub(super) unsafe fn span<const MR: usize, const NV: usize, const ADD: bool>(
 ) {
     let codes = if ADD { Codes::new(0, span.add.lo, span.add.hi) } else { *span.codes };
     let step = vectors_a_pack(NV);
+    let mask = u64::MAX >> (64 - span.channels);
+    let (min, max) = (_mm512_set1_ps(span.codes.min), _mm512_set1_ps(span.codes.max));
+    let zero_point = _mm512_set1_ps(f32::from(span.codes.zero_point));
+    let (ra, rb) = (_mm512_set1_ps(span.add.ra), _mm512_set1_ps(span.add.rb));
+    let fixed = _mm512_set1_ps(span.add.fixed);
     let mut pixel = 0;
     while pixel < span.pixels {
         // SAFETY: the caller vouches for the instruction set, for every pixel's bytes and the weights; `params` holds
@@ -61,8 +66,21 @@ pub(super) unsafe fn span<const MR: usize, const NV: usize, const ADD: bool>(
                     if row < MR {
                         let multiplier = _mm512_load_ps(params.multiplier.as_ptr().add(column * LANES));
                         let value = _mm512_mul_ps(_mm512_cvtepi32_ps(sums[row][column]), multiplier);
-                        let value = if ADD { add(span, value, pixel + row, column * LANES) } else { value };
-                        *v = _mm512_cvtps_epi32(value);
+                        if !ADD {
+                            *v = _mm512_cvtps_epi32(value);
+                            continue;
+                        }
+                        let from = span.residual.wrapping_add((pixel + row) * span.residual_step + column * LANES);
+                        let residual = _mm_maskz_loadu_epi8((mask >> (column * LANES)) as u16, from.cast());
+                        let residual = _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(residual));
+                        let value = _mm512_min_ps(_mm512_max_ps(value, min), max);
+                        let code = _mm512_add_ps(_mm512_roundscale_ps::<0x08>(value), zero_point);
+                        let total = if span.add.conv_is_a {
+                            _mm512_fmadd_ps(code, ra, _mm512_fmadd_ps(residual, rb, fixed))
+                        } else {
+                            _mm512_fmadd_ps(residual, ra, _mm512_fmadd_ps(code, rb, fixed))
+                        };
+                        *v = _mm512_cvtps_epi32(total);
                     }
                 }
                 write::<MR, NV>(span, pixel, vector / NV, pack_codes(v, &codes));
@@ -71,26 +89,6 @@ pub(super) unsafe fn span<const MR: usize, const NV: usize, const ADD: bool>(
         }
         pixel += MR;
     }
-}
-
-/// What the Add makes of 16 requantized but unrounded values and their residuals.
-///
-/// # Safety
-/// The residual pixel has `span.channels` readable elements.
-#[inline]
-#[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512vl,avx512dq")]
-unsafe fn add(span: &Span<'_>, value: __m512, pixel: usize, column: usize) -> __m512 {
-    let (codes, add) = (span.codes, span.add);
-    let from = span.residual.wrapping_add(pixel * span.residual_step + column);
-    // SAFETY: the mask keeps the load within the pixel's channels.
-    let residual = unsafe { _mm_maskz_loadu_epi8(tail_mask(span.channels, column), from.cast()) };
-    let residual = _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(residual));
-    let value = _mm512_min_ps(_mm512_max_ps(value, _mm512_set1_ps(codes.min)), _mm512_set1_ps(codes.max));
-    let zero_point = _mm512_set1_ps(f32::from(codes.zero_point));
-    let code = _mm512_add_ps(_mm512_roundscale_ps::<0x08>(value), zero_point);
-    let (a, b) = if add.conv_is_a { (code, residual) } else { (residual, code) };
-    let t = _mm512_fmadd_ps(b, _mm512_set1_ps(add.rb), _mm512_set1_ps(add.fixed));
-    _mm512_fmadd_ps(a, _mm512_set1_ps(add.ra), t)
 }
 
 /// Writes 64 packed codes to the pixels they belong to, from row `row` of the tile at `pixel` on.
