@@ -1,7 +1,10 @@
-//! The shell around the decisions: command line, configuration, data sets, report, output and terminal.
+//! The coordinator: configuration, command line, reports, and the shell around the algorithm.
 //!
 //! Never here: decisions about quality.
 
 pub mod cli;
 pub mod config;
 pub mod dataset;
+pub mod output;
+pub mod report;
+pub mod terminal;
