@@ -4,3 +4,6 @@
 
 pub mod cli;
 pub mod config;
+pub mod output;
+pub mod report;
+pub mod terminal;
