@@ -7,6 +7,9 @@ pub mod digest;
 pub mod evaluation;
 pub mod graph;
 pub mod metric;
+pub mod model;
+pub mod onnx;
+pub mod quantization;
 pub mod scheme;
 
 pub use digest::Digest;

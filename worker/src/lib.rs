@@ -1,1 +1,6 @@
-//! Placeholder until the room is furnished.
+//! Workers: sessions, artifacts, reading samples, plans, execution.
+//!
+//! Never here: goals, drops, other workers.
+
+pub mod data;
+pub mod plan;

@@ -1,5 +1,9 @@
 //! Data sets as coordinator and workers both see them: the manifest, annotations, declared preprocessing.
 
+mod manifest;
+
+pub use manifest::{MAX_FIELD_BYTES, MAX_FIELDS, MAX_PACK_BYTES, ManifestError};
+
 use crate::digest::Digest;
 use serde::{Deserialize, Serialize};
 
@@ -14,6 +18,8 @@ pub enum Annotation {
     None,
     /// A class index.
     Label(u32),
+    /// Regression targets, in the row-major order of the model output they are compared with; finite.
+    Values(Vec<f32>),
 }
 
 impl Annotation {
@@ -22,6 +28,7 @@ impl Annotation {
         match self {
             Annotation::None => "no annotation",
             Annotation::Label(_) => "a class label",
+            Annotation::Values(_) => "target values",
         }
     }
 }
@@ -45,6 +52,18 @@ pub enum ElementType {
 }
 
 impl ElementType {
+    /// The name, as in configurations and messages.
+    pub fn name(self) -> &'static str {
+        match self {
+            ElementType::U8 => "u8",
+            ElementType::I8 => "i8",
+            ElementType::I32 => "i32",
+            ElementType::I64 => "i64",
+            ElementType::F32 => "f32",
+            ElementType::F64 => "f64",
+        }
+    }
+
     /// Bytes an element takes.
     pub fn size(self) -> usize {
         match self {

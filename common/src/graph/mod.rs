@@ -117,9 +117,7 @@ impl Graph {
                 let depth = if *trans_a { a.first() } else { a.last() };
                 elements(op.outputs[0]) * depth.copied().unwrap_or(0) as u64
             }
-            OpKind::MatMul => {
-                elements(op.outputs[0]) * shape(op.inputs[0]).last().copied().unwrap_or(0) as u64
-            }
+            OpKind::MatMul => elements(op.outputs[0]) * shape(op.inputs[0]).last().copied().unwrap_or(0) as u64,
             _ => 0,
         }
     }

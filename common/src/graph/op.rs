@@ -328,6 +328,27 @@ pub enum OpKind {
 }
 
 impl OpKind {
+    /// Whether every output element is one of the input's elements (or a padding value): such operations run on codes
+    /// as they run on floats, and a quantizer before one quantizes what comes after it.
+    pub fn only_moves_values(&self) -> bool {
+        matches!(
+            self,
+            OpKind::MaxPool(_)
+                | OpKind::GlobalMaxPool
+                | OpKind::Reduce { kind: ReduceKind::Max | ReduceKind::Min, .. }
+                | OpKind::Reshape
+                | OpKind::Transpose { .. }
+                | OpKind::Concat { .. }
+                | OpKind::Split { .. }
+                | OpKind::Slice { .. }
+                | OpKind::Pad { .. }
+                | OpKind::Gather { .. }
+                | OpKind::Expand
+                | OpKind::Tile { .. }
+                | OpKind::DepthToSpace { .. }
+        )
+    }
+
     /// The ONNX operator name closest to this kind, for people.
     pub fn name(&self) -> &'static str {
         match self {

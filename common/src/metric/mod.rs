@@ -1,6 +1,23 @@
 //! Metrics: what one sample contributes, how contributions fold, which way is better; one file each.
 
+mod accuracy;
+mod confusion;
+mod cosine;
+mod f1;
+mod input;
+mod mae;
+mod matthews;
+mod mse;
+mod name;
+mod precision;
+mod recall;
+mod regression;
+mod rmse;
+
+pub use name::MetricNameError;
+
 use crate::dataset::Annotation;
+use input::Input;
 use ndarray::ArrayD;
 use serde::{Deserialize, Serialize};
 
@@ -45,6 +62,42 @@ pub enum MetricDefinition {
         /// How many of the best scores count.
         top_k: usize,
     },
+    /// F1 score of the best class, unweighted mean over the classes.
+    F1,
+    /// Precision of the best class, unweighted mean over the classes.
+    Precision,
+    /// Recall of the best class, unweighted mean over the classes.
+    Recall,
+    /// Matthews correlation of the best class with the label, over all classes.
+    Matthews,
+    /// Mean squared error over all target elements of all samples.
+    Mse,
+    /// Square root of the mean squared error.
+    Rmse,
+    /// Mean absolute error over all target elements of all samples.
+    Mae,
+    /// Cosine similarity of output and target, mean over the samples.
+    Cosine,
+}
+
+/// Builds the metric a specification declares.
+///
+/// # Errors
+///
+/// [`MetricError::Definition`] where its parameters make no sense.
+pub fn build(spec: &MetricSpec) -> Result<Box<dyn Metric>, MetricError> {
+    let input = Input::new(spec);
+    Ok(match spec.definition {
+        MetricDefinition::Accuracy { top_k } => Box::new(accuracy::Accuracy::new(input, top_k)?),
+        MetricDefinition::F1 => Box::new(f1::F1::new(input)),
+        MetricDefinition::Precision => Box::new(precision::Precision::new(input)),
+        MetricDefinition::Recall => Box::new(recall::Recall::new(input)),
+        MetricDefinition::Matthews => Box::new(matthews::Matthews::new(input)),
+        MetricDefinition::Mse => Box::new(mse::Mse::new(input)),
+        MetricDefinition::Rmse => Box::new(rmse::Rmse::new(input)),
+        MetricDefinition::Mae => Box::new(mae::Mae::new(input)),
+        MetricDefinition::Cosine => Box::new(cosine::Cosine::new(input)),
+    })
 }
 
 /// The model outputs of one sample, without the batch axis removed: shapes begin with 1.
@@ -71,6 +124,14 @@ pub enum MetricError {
     /// The model output has another shape or name than the metric can read.
     #[error("metric `{metric}`: {problem}")]
     Output {
+        /// Metric name.
+        metric: String,
+        /// What is wrong and what was expected.
+        problem: String,
+    },
+    /// A parameter of the metric makes no sense.
+    #[error("metric `{metric}`: {problem}")]
+    Definition {
         /// Metric name.
         metric: String,
         /// What is wrong and what was expected.
@@ -107,4 +168,122 @@ pub trait Metric: Send + Sync {
 
     /// Folds contributions, given in sample order, in f64 from left to right.
     fn fold(&self, contributions: &mut dyn Iterator<Item = &[f64]>) -> Result<f64, MetricError>;
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a failed expectation ends the test")]
+mod tests {
+    use super::*;
+    use ndarray::IxDyn;
+
+    pub(super) fn metric(definition: MetricDefinition) -> Box<dyn Metric> {
+        build(&MetricSpec { name: "quality".to_owned(), output: None, definition }).unwrap()
+    }
+
+    pub(super) fn contribution(
+        metric: &dyn Metric,
+        shape: &[usize],
+        values: &[f32],
+        annotation: &Annotation,
+    ) -> Result<Vec<f64>, MetricError> {
+        let values = [ArrayD::from_shape_vec(IxDyn(shape), values.to_vec()).unwrap()];
+        metric.contribution(&Outputs { names: &["scores".to_owned()], values: &values }, annotation)
+    }
+
+    /// Labels 0 0 0 1 1 2, predictions 0 0 1 1 2 2: the confusion matrix is [2 1 0; 0 1 1; 0 0 1].
+    fn classified(definition: MetricDefinition) -> f64 {
+        let metric = metric(definition);
+        let pairs = [(0, 0), (0, 0), (1, 0), (1, 1), (2, 1), (2, 2)];
+        let contributions: Vec<Vec<f64>> = pairs
+            .iter()
+            .map(|&(predicted, label)| {
+                let mut scores = [0.0; 3];
+                scores[predicted] = 1.0;
+                contribution(&*metric, &[1, 3], &scores, &Annotation::Label(label)).unwrap()
+            })
+            .collect();
+        metric.fold(&mut contributions.iter().map(Vec::as_slice)).unwrap()
+    }
+
+    #[test]
+    fn confusion_metrics_give_the_values_worked_out_by_hand() {
+        let close = |value: f64, expected: f64| assert!((value - expected).abs() < 1e-15, "{value} {expected}");
+        close(classified(MetricDefinition::Precision), (1.0 + 0.5 + 0.5) / 3.0);
+        close(classified(MetricDefinition::Recall), (2.0 / 3.0 + 0.5 + 1.0) / 3.0);
+        close(classified(MetricDefinition::F1), (0.8 + 0.5 + 2.0 / 3.0) / 3.0);
+        // hits 4 of 6; Σ predicted·labelled = 2·3 + 2·2 + 2·1 = 12; Σ predicted² = 12; Σ labelled² = 14.
+        close(classified(MetricDefinition::Matthews), 12.0 / (24f64.sqrt() * 22f64.sqrt()));
+    }
+
+    #[test]
+    fn a_prediction_that_never_varies_correlates_with_nothing() {
+        let matthews = metric(MetricDefinition::Matthews);
+        let contributions: [&[f64]; 3] = [&[0.0, 0.0], &[0.0, 1.0], &[0.0, 2.0]];
+        assert_eq!(matthews.fold(&mut contributions.into_iter()).unwrap(), 0.0);
+        let broken: [&[f64]; 1] = [&[0.5, 1.0]];
+        assert!(matthews.fold(&mut broken.into_iter()).is_err());
+    }
+
+    #[test]
+    fn regression_metrics_give_the_values_worked_out_by_hand() {
+        let value = |definition: MetricDefinition| {
+            let metric = metric(definition);
+            let samples = [([1.0, 2.0], [0.0, 4.0]), ([3.0, -4.0], [3.0, -4.0])];
+            let contributions: Vec<Vec<f64>> = samples
+                .iter()
+                .map(|(x, y)| contribution(&*metric, &[1, 2], x, &Annotation::Values(y.to_vec())).unwrap())
+                .collect();
+            metric.fold(&mut contributions.iter().map(Vec::as_slice)).unwrap()
+        };
+        assert_eq!(value(MetricDefinition::Mse), 1.25);
+        assert_eq!(value(MetricDefinition::Rmse), 1.25f64.sqrt());
+        assert_eq!(value(MetricDefinition::Mae), 0.75);
+        let cosine = (8.0 / (5f64.sqrt() * 4.0) + 1.0) / 2.0;
+        assert!((value(MetricDefinition::Cosine) - cosine).abs() < 1e-15);
+    }
+
+    #[test]
+    fn zero_vectors_agree_with_each_other_only() {
+        let cosine = metric(MetricDefinition::Cosine);
+        let of =
+            |x: [f32; 2], y: [f32; 2]| contribution(&*cosine, &[1, 2], &x, &Annotation::Values(y.to_vec())).unwrap();
+        assert_eq!(of([0.0; 2], [0.0; 2]), [1.0]);
+        assert_eq!(of([0.0; 2], [1.0, 0.0]), [0.0]);
+    }
+
+    #[test]
+    fn errors_are_worse_when_higher_and_shares_better() {
+        for (definition, orientation) in [
+            (MetricDefinition::Accuracy { top_k: 1 }, Orientation::HigherBetter),
+            (MetricDefinition::F1, Orientation::HigherBetter),
+            (MetricDefinition::Mse, Orientation::HigherWorse),
+            (MetricDefinition::Rmse, Orientation::HigherWorse),
+            (MetricDefinition::Mae, Orientation::HigherWorse),
+            (MetricDefinition::Cosine, Orientation::HigherBetter),
+        ] {
+            assert_eq!(metric(definition).orientation(), orientation);
+        }
+    }
+
+    #[test]
+    fn a_metric_reads_the_output_it_names() {
+        let names = ["a".to_owned(), "b".to_owned()];
+        let values = [[1.0, 0.0], [0.0, 1.0]].map(|row| ArrayD::from_shape_vec(IxDyn(&[1, 2]), row.to_vec()).unwrap());
+        let outputs = Outputs { names: &names, values: &values };
+        let named = |output: &str| {
+            let definition = MetricDefinition::Accuracy { top_k: 1 };
+            build(&MetricSpec { name: "top1".to_owned(), output: Some(output.to_owned()), definition }).unwrap()
+        };
+        assert_eq!(named("b").contribution(&outputs, &Annotation::Label(1)).unwrap(), [1.0]);
+        let refusal = named("c").contribution(&outputs, &Annotation::Label(1)).unwrap_err().to_string();
+        assert!(refusal.contains("no output `c`; it has `a`, `b`"), "{refusal}");
+    }
+
+    #[test]
+    fn targets_of_another_length_are_refused() {
+        let mse = metric(MetricDefinition::Mse);
+        let refusal = contribution(&*mse, &[1, 2], &[0.0; 2], &Annotation::Values(vec![0.0; 3])).unwrap_err();
+        assert!(refusal.to_string().contains("3 target values"), "{refusal}");
+        assert!(contribution(&*mse, &[1, 2], &[0.0; 2], &Annotation::Label(0)).is_err());
+    }
 }

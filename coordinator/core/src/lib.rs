@@ -2,4 +2,14 @@
 //!
 //! Never here: tokio, tonic, files, clocks, randomness but from a seed.
 
+pub mod accuracy_aware;
+pub mod error;
 pub mod evaluator;
+pub mod parameters;
+pub mod quantize;
+pub mod seed;
+
+#[cfg(test)]
+mod testing;
+
+pub use error::CoreError;

@@ -2,8 +2,14 @@
 //!
 //! Never here: the graph, threads, files, the environment, policy.
 
+pub mod float;
+pub mod geometry;
 pub mod image;
 pub mod isa;
 
+pub use geometry::{ConvGeometry, GeometryError, image_fits};
 pub use image::Image;
 pub use isa::Isa;
+
+pub mod int8;
+pub mod registry;

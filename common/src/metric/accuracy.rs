@@ -1,0 +1,101 @@
+//! Accuracy: the share of samples whose label is among the `top_k` largest scores.
+
+use super::input::Input;
+use super::{Metric, MetricError, Orientation, Outputs};
+use crate::dataset::Annotation;
+
+pub(super) struct Accuracy {
+    input: Input,
+    top_k: usize,
+}
+
+impl Accuracy {
+    pub(super) fn new(input: Input, top_k: usize) -> Result<Accuracy, MetricError> {
+        if top_k == 0 {
+            return Err(input.definition_error("top_k is 0; it must be at least 1".to_owned()));
+        }
+        Ok(Accuracy { input, top_k })
+    }
+}
+
+impl Metric for Accuracy {
+    fn orientation(&self) -> Orientation {
+        Orientation::HigherBetter
+    }
+
+    /// `[1]` for a hit, `[0]` for a miss. Of equal scores the class of lower index ranks first, so that top 1 is argmax.
+    fn contribution(&self, outputs: &Outputs<'_>, annotation: &Annotation) -> Result<Vec<f64>, MetricError> {
+        let scores = self.input.scores(outputs)?;
+        if self.top_k > scores.len() {
+            let classes = scores.len();
+            return Err(self
+                .input
+                .output_error(format!("top_k is {}, but the model has {classes} classes", self.top_k)));
+        }
+        let label = self.input.label(annotation, scores.len())?;
+        let score = scores[label];
+        let ahead = scores.iter().enumerate().filter(|&(i, &s)| s > score || (s == score && i < label)).count();
+        Ok(vec![if ahead < self.top_k { 1.0 } else { 0.0 }])
+    }
+
+    fn sample_value(&self, contribution: &[f64]) -> Option<f64> {
+        contribution.first().copied()
+    }
+
+    fn fold(&self, contributions: &mut dyn Iterator<Item = &[f64]>) -> Result<f64, MetricError> {
+        self.input.mean(contributions)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a failed expectation ends the test")]
+mod tests {
+    use crate::dataset::Annotation;
+    use crate::metric::tests::{contribution, metric};
+    use crate::metric::{MetricDefinition, MetricError};
+
+    #[test]
+    fn of_equal_scores_the_lower_class_ranks_first() {
+        let top1 = metric(MetricDefinition::Accuracy { top_k: 1 });
+        let top2 = metric(MetricDefinition::Accuracy { top_k: 2 });
+        let scores = [0.5, 2.0, 2.0, -1.0, 2.0];
+        let hits = |metric: &dyn crate::metric::Metric| {
+            (0..5).map(|label| contribution(metric, &[1, 5], &scores, &Annotation::Label(label)).unwrap()[0]).collect()
+        };
+        let (first, second): (Vec<f64>, Vec<f64>) = (hits(&*top1), hits(&*top2));
+        assert_eq!(first, [0.0, 1.0, 0.0, 0.0, 0.0]);
+        assert_eq!(second, [0.0, 1.0, 1.0, 0.0, 0.0]);
+    }
+
+    #[test]
+    fn accuracy_is_the_share_of_hits() {
+        let top1 = metric(MetricDefinition::Accuracy { top_k: 1 });
+        let contributions: [&[f64]; 4] = [&[1.0], &[0.0], &[1.0], &[1.0]];
+        assert_eq!(top1.fold(&mut contributions.into_iter()).unwrap(), 0.75);
+        assert!(matches!(top1.fold(&mut [].into_iter()), Err(MetricError::Empty { .. })));
+        let broken: [&[f64]; 1] = [&[1.0, 2.0]];
+        assert!(matches!(top1.fold(&mut broken.into_iter()), Err(MetricError::Contribution { found: 2, .. })));
+    }
+
+    #[test]
+    fn what_cannot_be_judged_is_refused_with_its_reason() {
+        let top1 = metric(MetricDefinition::Accuracy { top_k: 1 });
+        let label = Annotation::Label(1);
+        let message = |shape: &[usize], scores: &[f32], annotation: &Annotation| {
+            contribution(&*top1, shape, scores, annotation).unwrap_err().to_string()
+        };
+        assert!(message(&[1, 3], &[0.0, f32::NAN, 1.0], &label).contains("element 1 of output `scores` is NaN"));
+        assert!(message(&[1, 2, 2], &[0.0; 4], &label).contains("shape [1, 2, 2]"));
+        assert!(message(&[1, 1], &[0.0], &label).contains("at least two classes"));
+        assert!(message(&[1, 3], &[0.0; 3], &Annotation::Label(3)).contains("the label is 3"));
+        assert!(message(&[1, 3], &[0.0; 3], &Annotation::None).contains("carries no annotation"));
+        let top5 = metric(MetricDefinition::Accuracy { top_k: 5 });
+        assert!(contribution(&*top5, &[1, 3], &[0.0; 3], &label).is_err());
+    }
+
+    #[test]
+    fn spatial_axes_of_length_one_do_not_hide_the_classes() {
+        let top1 = metric(MetricDefinition::Accuracy { top_k: 1 });
+        assert_eq!(contribution(&*top1, &[1, 3, 1, 1], &[0.0, 3.0, 1.0], &Annotation::Label(1)).unwrap(), [1.0]);
+    }
+}

@@ -1,0 +1,155 @@
+//! What every metric asks first: which output it reads, whether its numbers can be judged, what the annotation says.
+
+use super::{MetricError, MetricSpec, Outputs};
+use crate::dataset::Annotation;
+use ndarray::ArrayD;
+use std::borrow::Cow;
+
+/// The metric's name and the output it reads.
+#[derive(Clone, Debug)]
+pub(super) struct Input {
+    metric: String,
+    output: Option<String>,
+}
+
+impl Input {
+    pub(super) fn new(spec: &MetricSpec) -> Input {
+        Input { metric: spec.name.clone(), output: spec.output.clone() }
+    }
+
+    pub(super) fn output_error(&self, problem: String) -> MetricError {
+        MetricError::Output { metric: self.metric.clone(), problem }
+    }
+
+    pub(super) fn definition_error(&self, problem: String) -> MetricError {
+        MetricError::Definition { metric: self.metric.clone(), problem }
+    }
+
+    /// The values of the output this metric reads, in row-major order, without NaN.
+    pub(super) fn values<'a>(&self, outputs: &Outputs<'a>) -> Result<(&'a ArrayD<f32>, Cow<'a, [f32]>), MetricError> {
+        let position = match &self.output {
+            None => 0,
+            Some(wanted) => outputs.names.iter().position(|name| name == wanted).ok_or_else(|| {
+                self.output_error(format!("the model has no output `{wanted}`; it has {}", quoted(outputs.names)))
+            })?,
+        };
+        let values = outputs.values.get(position);
+        let array = values.ok_or_else(|| self.output_error("the model gave no output to read".to_owned()))?;
+        let flat = match array.as_slice() {
+            Some(slice) => Cow::Borrowed(slice),
+            None => Cow::Owned(array.iter().copied().collect()),
+        };
+        if let Some(index) = flat.iter().position(|value| value.is_nan()) {
+            let name = outputs.names.get(position).map_or("?", String::as_str);
+            return Err(self.output_error(format!(
+                "element {index} of output `{name}` is NaN for this sample; check the sample and its preprocessing, \
+                 and that the float model computes it without overflow"
+            )));
+        }
+        Ok((array, flat))
+    }
+
+    /// The class scores of one sample: all elements of an output that is one vector, whatever its axes of length 1.
+    pub(super) fn scores<'a>(&self, outputs: &Outputs<'a>) -> Result<Cow<'a, [f32]>, MetricError> {
+        let (array, flat) = self.values(outputs)?;
+        let is_vector = array.shape().iter().filter(|&&length| length != 1).count() == 1;
+        if !is_vector || flat.is_empty() {
+            return Err(self.output_error(format!(
+                "the output has shape {:?}, but one score per class is needed, [1, classes] with at least two classes; \
+                 choose another output",
+                array.shape()
+            )));
+        }
+        Ok(flat)
+    }
+
+    /// The label of a sample, checked against the number of classes the model knows.
+    pub(super) fn label(&self, annotation: &Annotation, classes: usize) -> Result<usize, MetricError> {
+        let Annotation::Label(label) = annotation else {
+            return Err(self.annotation_error("a class label", annotation));
+        };
+        let label = *label as usize;
+        if label >= classes {
+            return Err(self.output_error(format!(
+                "the label is {label}, but the model scores {classes} classes, 0 to {}; the labels may count from 1 or \
+                 belong to another model",
+                classes - 1
+            )));
+        }
+        Ok(label)
+    }
+
+    /// Output and target values of a sample, of equal length.
+    pub(super) fn targets<'a, 'b>(
+        &self,
+        outputs: &Outputs<'a>,
+        annotation: &'b Annotation,
+    ) -> Result<(Cow<'a, [f32]>, &'b [f32]), MetricError> {
+        let (array, flat) = self.values(outputs)?;
+        let Annotation::Values(targets) = annotation else {
+            return Err(self.annotation_error("target values", annotation));
+        };
+        if targets.len() != flat.len() || targets.is_empty() {
+            return Err(self.output_error(format!(
+                "the output has shape {:?}, {} elements, but the sample carries {} target values; both must have as many",
+                array.shape(),
+                flat.len(),
+                targets.len()
+            )));
+        }
+        if let Some(index) = flat.iter().position(|value| value.is_infinite()) {
+            return Err(self.output_error(format!("element {index} of the output is infinite for this sample")));
+        }
+        Ok((flat, targets))
+    }
+
+    fn annotation_error(&self, expected: &'static str, annotation: &Annotation) -> MetricError {
+        MetricError::Annotation { metric: self.metric.clone(), expected, found: annotation.kind() }
+    }
+
+    /// Hands contributions of exactly `N` numbers to `add`; at least one.
+    pub(super) fn fold_each<const N: usize>(
+        &self,
+        contributions: &mut dyn Iterator<Item = &[f64]>,
+        mut add: impl FnMut([f64; N]) -> Result<(), MetricError>,
+    ) -> Result<(), MetricError> {
+        let mut is_empty = true;
+        for contribution in contributions {
+            let found = contribution.len();
+            let contribution = <[f64; N]>::try_from(contribution).map_err(|_| MetricError::Contribution {
+                metric: self.metric.clone(),
+                expected: N,
+                found,
+            })?;
+            add(contribution)?;
+            is_empty = false;
+        }
+        if is_empty { Err(MetricError::Empty { metric: self.metric.clone() }) } else { Ok(()) }
+    }
+
+    /// Mean of contributions of one number.
+    pub(super) fn mean(&self, contributions: &mut dyn Iterator<Item = &[f64]>) -> Result<f64, MetricError> {
+        let (mut sum, mut count) = (0.0, 0.0);
+        self.fold_each(contributions, |[value]| {
+            sum += value;
+            count += 1.0;
+            Ok(())
+        })?;
+        Ok(sum / count)
+    }
+}
+
+fn quoted(names: &[String]) -> String {
+    names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
+}
+
+/// The position of the largest score; of equal ones the first, as numpy's argmax has it.
+pub(super) fn best(scores: &[f32]) -> usize {
+    let mut best = 0;
+    for (index, score) in scores.iter().enumerate() {
+        if *score > scores[best] {
+            best = index;
+        }
+    }
+    best
+}

@@ -1,0 +1,39 @@
+//! Error sums over target elements: what mean squared, root mean squared and mean absolute error share.
+
+use super::input::Input;
+use super::{MetricError, Outputs};
+use crate::dataset::Annotation;
+
+/// `[sum of errors, elements]`, summed in f64 in ascending element order.
+pub(super) fn contribution(
+    input: &Input,
+    outputs: &Outputs<'_>,
+    annotation: &Annotation,
+    error: impl Fn(f64) -> f64,
+) -> Result<Vec<f64>, MetricError> {
+    let (values, targets) = input.targets(outputs, annotation)?;
+    let mut sum = 0.0;
+    for (value, target) in values.iter().zip(targets) {
+        sum += error(f64::from(*value) - f64::from(*target));
+    }
+    Ok(vec![sum, targets.len() as f64])
+}
+
+/// Mean error over all elements of all samples.
+pub(super) fn mean(input: &Input, contributions: &mut dyn Iterator<Item = &[f64]>) -> Result<f64, MetricError> {
+    let (mut sum, mut count) = (0.0, 0.0);
+    input.fold_each(contributions, |[errors, elements]| {
+        sum += errors;
+        count += elements;
+        Ok(())
+    })?;
+    Ok(sum / count)
+}
+
+/// Mean error of one sample.
+pub(super) fn sample_mean(contribution: &[f64]) -> Option<f64> {
+    match contribution {
+        [errors, elements] => Some(errors / elements),
+        _ => None,
+    }
+}

@@ -1,0 +1,252 @@
+//! Fast bias correction: the mean error that quantized weights cause in each output channel is taken back by the bias.
+//!
+//! The input of the operation is replaced by its mean in each channel, so that the mean output with quantized weights
+//! is a sum over taps, each weighted by the share of output positions at which it lies inside the input. That gives
+//! what running the operation on a constant image would give, padding edges included, without running it.
+//! Source: OpenVINO POT's fast bias correction, restated.
+
+use super::calibration::Calibration;
+use super::placement::Placement;
+use crate::error::CoreError;
+use crate::parameters::Mode;
+use holdfast_common::evaluation::{Statistic, StatisticSpec};
+use holdfast_common::graph::{BinaryKind, ConvAttributes, Graph, OpId, OpKind};
+use holdfast_common::quantization::statistics::Aggregator;
+use holdfast_common::scheme::QuantParams;
+use ndarray::{ArrayD, Dimension};
+use serde::Serialize;
+
+/// What became of one operation's correction.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct BiasCorrection {
+    /// The operation.
+    pub operation: String,
+    /// Largest shift relative to what the mode compares it with; `None` where that was zero.
+    pub magnitude: Option<f64>,
+    /// Whether the bias was replaced.
+    pub applied: bool,
+}
+
+/// An operation whose bias can be corrected.
+pub(super) struct Correctable {
+    pub(super) id: OpId,
+    /// The quantizer of its weights.
+    pub(super) weights: usize,
+    /// Output channels.
+    channels: usize,
+    input: StatisticSpec,
+    output: StatisticSpec,
+    output_magnitude: StatisticSpec,
+}
+
+/// All correctable operations: those with quantized constant weights whose bias is constant, or that have none.
+pub(super) fn correctable(graph: &Graph, placement: &Placement) -> Vec<Correctable> {
+    let with_weights = placement.inputs.iter().filter(|((_, position), _)| *position == 1);
+    with_weights.filter_map(|((id, _), weights)| Correctable::of(graph, *id, *weights)).collect()
+}
+
+impl Correctable {
+    fn of(graph: &Graph, id: OpId, weights: usize) -> Option<Correctable> {
+        let op = graph.op(id);
+        graph.constant_input(id, 1)?;
+        let (x, y) = (graph.tensor(*op.inputs.first()?), graph.tensor(*op.outputs.first()?));
+        let (input_axis, output_axis) = match &op.kind {
+            OpKind::Conv(_) | OpKind::ConvTranspose(_) => (1, 1),
+            OpKind::Gemm { beta, trans_a, .. } if op.inputs.len() < 3 || *beta == 1.0 => (usize::from(!trans_a), 1),
+            OpKind::MatMul if graph.tensor(op.inputs[1]).shape.len() == 2 && !x.shape.is_empty() => {
+                (x.shape.len() - 1, y.shape.len().checked_sub(1)?)
+            }
+            _ => return None,
+        };
+        if op.inputs.len() > 2 && graph.constant_input(id, 2).is_none() {
+            return None;
+        }
+        let channels = *y.shape.get(output_axis)?;
+        let spec = |tensor: &str, statistic, axis| StatisticSpec { tensor: tensor.to_owned(), statistic, axis };
+        Some(Correctable {
+            id,
+            weights,
+            channels,
+            input: spec(&x.name, Statistic::Mean, Some(input_axis)),
+            output: spec(&y.name, Statistic::Mean, Some(output_axis)),
+            output_magnitude: spec(&y.name, Statistic::AbsMax, None),
+        })
+    }
+
+    /// The statistics the correction needs.
+    pub(super) fn wanted(&self, mode: Mode) -> Vec<StatisticSpec> {
+        let mut specs = vec![self.input.clone(), self.output.clone()];
+        specs.extend((mode == Mode::Default).then(|| self.output_magnitude.clone()));
+        specs
+    }
+
+    /// The model's own bias, one value per output channel; zeros where there is none, `None` where its shape is odd.
+    pub(super) fn model_bias(&self, graph: &Graph) -> Option<Vec<f32>> {
+        match graph.constant_input(self.id, 2) {
+            None => Some(vec![0.0; self.channels]),
+            Some(data) => channel_values(data.as_f32()?, self.channels),
+        }
+    }
+
+    /// The corrected bias and what became of it.
+    pub(super) fn corrected(
+        &self,
+        graph: &Graph,
+        params: &QuantParams,
+        calibration: &Calibration,
+        threshold: f64,
+        mode: Mode,
+    ) -> Result<(Option<Vec<f32>>, BiasCorrection), CoreError> {
+        let operation = graph.op(self.id).name.clone();
+        let skipped = |magnitude| BiasCorrection { operation: operation.clone(), magnitude, applied: false };
+        let means = calibration.aggregated(&self.input, Aggregator::Mean)?;
+        let expected = calibration.aggregated(&self.output, Aggregator::Mean)?;
+        let (Some(found), Some(bias)) = (mean_output(graph, self.id, params, &means), self.model_bias(graph)) else {
+            return Ok((None, skipped(None)));
+        };
+        if found.len() != self.channels || expected.len() != self.channels {
+            return Ok((None, skipped(None)));
+        }
+        let corrected: Vec<f64> = expected.iter().zip(&found).map(|(expected, found)| expected - found).collect();
+        let shifts: Vec<f64> = corrected.iter().zip(&bias).map(|(new, old)| new - f64::from(*old)).collect();
+        let magnitude = match mode {
+            Mode::Compat => self.shift_over_bias(graph, &shifts, &bias),
+            Mode::Default => {
+                let outputs = calibration.aggregated(&self.output_magnitude, Aggregator::Mean)?;
+                let largest = shifts.iter().fold(0.0, |largest: f64, shift| largest.max(shift.abs()));
+                outputs.first().filter(|magnitude| **magnitude > 0.0).map(|magnitude| largest / magnitude)
+            }
+        };
+        let values: Vec<f32> = corrected.iter().map(|value| *value as f32).collect();
+        let applied = magnitude.is_some_and(|m| m < threshold) && values.iter().all(|value| value.is_finite());
+        Ok((applied.then_some(values), BiasCorrection { operation, magnitude, applied }))
+    }
+
+    /// POT's magnitude: the largest shift relative to the bias, infinite where any element of the bias is zero. The bias
+    /// of a matrix product is the constant addition behind it.
+    fn shift_over_bias(&self, graph: &Graph, shifts: &[f64], bias: &[f32]) -> Option<f64> {
+        let behind = self.bias_behind(graph);
+        let bias = behind.as_deref().unwrap_or(bias);
+        if bias.contains(&0.0) {
+            return None;
+        }
+        let relative = shifts.iter().zip(bias).map(|(shift, bias)| (shift / f64::from(*bias)).abs());
+        Some(relative.fold(0.0, f64::max))
+    }
+
+    fn bias_behind(&self, graph: &Graph) -> Option<Vec<f32>> {
+        let op = graph.op(self.id);
+        let [(reader, position)] = graph.tensor(op.outputs[0]).consumers[..] else { return None };
+        let is_add = matches!(graph.op(reader).kind, OpKind::Binary(BinaryKind::Add));
+        if !matches!(op.kind, OpKind::MatMul) || !is_add {
+            return None;
+        }
+        channel_values(graph.constant_input(reader, 1 - position.min(1))?.as_f32()?, self.channels)
+    }
+}
+
+/// A bias as one value per channel: a scalar is repeated.
+fn channel_values(values: &ArrayD<f32>, channels: usize) -> Option<Vec<f32>> {
+    match values.len() {
+        1 => Some(vec![values.iter().copied().next()?; channels]),
+        len if len == channels => Some(values.iter().copied().collect()),
+        _ => None,
+    }
+}
+
+/// The mean of every output channel, without bias, when the input is constant in each of its channels.
+fn mean_output(graph: &Graph, id: OpId, params: &QuantParams, means: &[f64]) -> Option<Vec<f64>> {
+    let op = graph.op(id);
+    let weights = graph.constant_input(id, 1)?.as_f32()?;
+    let shape = weights.shape();
+    let (x, y) = (&graph.tensor(op.inputs[0]).shape, &graph.tensor(op.outputs[0]).shape);
+    let slice = |index: &[usize]| params.axis.map_or(0, |axis| index[axis]);
+    let quantized = |index: &[usize], value: f32| {
+        let slice = slice(index);
+        f64::from(params.real(params.code(value, slice), slice))
+    };
+    match &op.kind {
+        OpKind::Conv(attributes) => {
+            let shares = tap_shares(attributes, x.get(2..)?, y.get(2..)?);
+            let (inputs, outputs) = (*shape.get(1)?, *shape.first()? / attributes.group.max(1));
+            let mut sums = vec![0.0; *shape.first()?];
+            for (index, value) in weights.indexed_iter() {
+                let index = index.slice();
+                let share = share(&shares, index.get(2..)?)?;
+                let channel = index[0] / outputs.max(1) * inputs + index[1];
+                sums[index[0]] += quantized(index, *value) * share * means.get(channel)?;
+            }
+            Some(sums)
+        }
+        OpKind::ConvTranspose(attributes) => {
+            let shares = transposed_tap_shares(attributes, x.get(2..)?, y.get(2..)?);
+            let group = attributes.group.max(1);
+            let (inputs, outputs) = (*shape.first()? / group, *shape.get(1)?);
+            let mut sums = vec![0.0; outputs * group];
+            for (index, value) in weights.indexed_iter() {
+                let index = index.slice();
+                let share = share(&shares, index.get(2..)?)?;
+                let channel = index[0] / inputs.max(1) * outputs + index[1];
+                *sums.get_mut(channel)? += quantized(index, *value) * share * means.get(index[0])?;
+            }
+            Some(sums)
+        }
+        OpKind::Gemm { alpha, trans_b, .. } => {
+            let (depth, channel) = if *trans_b { (1, 0) } else { (0, 1) };
+            let mut sums = vec![0.0; *shape.get(channel)?];
+            for (index, value) in weights.indexed_iter() {
+                let index = index.slice();
+                sums[index[channel]] += quantized(index, *value) * means.get(index[depth])?;
+            }
+            Some(sums.into_iter().map(|sum| sum * f64::from(*alpha)).collect())
+        }
+        OpKind::MatMul => {
+            let mut sums = vec![0.0; *shape.get(1)?];
+            for (index, value) in weights.indexed_iter() {
+                let index = index.slice();
+                sums[index[1]] += quantized(index, *value) * means.get(index[0])?;
+            }
+            Some(sums)
+        }
+        _ => None,
+    }
+}
+
+fn share(shares: &[Vec<f64>], tap: &[usize]) -> Option<f64> {
+    let mut product = 1.0;
+    for (axis, position) in shares.iter().zip(tap) {
+        product *= axis.get(*position)?;
+    }
+    Some(product)
+}
+
+/// For each spatial axis and tap, the share of output positions at which the tap reads inside the input.
+fn tap_shares(attributes: &ConvAttributes, input: &[usize], output: &[usize]) -> Vec<Vec<f64>> {
+    shares(attributes, output, |axis, tap, position| {
+        let read = position * attributes.strides[axis] + tap * attributes.dilations[axis];
+        (attributes.pads_begin[axis]..attributes.pads_begin[axis] + input[axis]).contains(&read)
+    })
+}
+
+/// The same for a transposed convolution, where taps write: the share of output positions that get a value from a tap.
+fn transposed_tap_shares(attributes: &ConvAttributes, input: &[usize], output: &[usize]) -> Vec<Vec<f64>> {
+    shares(attributes, output, |axis, tap, position| {
+        let written = position + attributes.pads_begin[axis];
+        let Some(offset) = written.checked_sub(tap * attributes.dilations[axis]) else { return false };
+        let stride = attributes.strides[axis].max(1);
+        offset % stride == 0 && offset / stride < input[axis]
+    })
+}
+
+fn shares(
+    attributes: &ConvAttributes,
+    output: &[usize],
+    counts: impl Fn(usize, usize, usize) -> bool,
+) -> Vec<Vec<f64>> {
+    let axes = attributes.kernel.iter().zip(output).enumerate();
+    axes.map(|(axis, (taps, extent))| {
+        let of_tap = |tap| (0..*extent).filter(|position| counts(axis, tap, *position)).count() as f64;
+        (0..*taps).map(|tap| of_tap(tap) / *extent as f64).collect()
+    })
+    .collect()
+}

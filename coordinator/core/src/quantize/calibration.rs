@@ -1,0 +1,74 @@
+//! Statistics of the float model over the calibration samples.
+
+use crate::accuracy_aware::SampleSet;
+use crate::error::CoreError;
+use crate::evaluator::{Evaluator, Stage};
+use holdfast_common::evaluation::{Candidate, Evaluation, SampleResult, StatisticSpec, Want};
+use holdfast_common::quantization::statistics::Aggregator;
+
+/// What was observed, by statistic and sample.
+#[derive(Clone, Debug, Default)]
+pub struct Calibration {
+    specs: Vec<StatisticSpec>,
+    /// One per sample, in sample order; parts as `specs`.
+    samples: Vec<SampleResult>,
+}
+
+impl Calibration {
+    /// Asks for all statistics in one pass. Duplicates in the list are asked for once.
+    pub async fn collect<E: Evaluator>(
+        evaluator: &E,
+        set: &SampleSet,
+        wanted: Vec<StatisticSpec>,
+    ) -> Result<Calibration, CoreError> {
+        let mut specs: Vec<StatisticSpec> = Vec::new();
+        for spec in wanted {
+            if !specs.contains(&spec) {
+                specs.push(spec);
+            }
+        }
+        if specs.is_empty() {
+            return Ok(Calibration::default());
+        }
+        let list =
+            serde_json::to_vec(&specs).map_err(|source| CoreError::Json { what: "list of statistics", source })?;
+        let list = evaluator.publish(list).await?;
+        let evaluation = Evaluation {
+            workload: set.workload,
+            candidate: Candidate::baseline(),
+            want: Want::Statistics(list),
+            samples: set.samples.clone(),
+        };
+        let mut answers = evaluator.evaluate(Stage::Calibration, vec![evaluation]).await?;
+        let refuse = |what, found, expected| CoreError::Answer { stage: Stage::Calibration, what, found, expected };
+        let samples = match (answers.pop(), answers.len()) {
+            (Some(samples), 0) => samples,
+            (_, rest) => return Err(refuse("evaluations", rest + 1, 1)),
+        };
+        if samples.len() != set.samples.len() {
+            return Err(refuse("samples", samples.len(), set.samples.len()));
+        }
+        if let Some(odd) = samples.iter().find(|sample| sample.parts.len() != specs.len()) {
+            return Err(refuse("statistics", odd.parts.len(), specs.len()));
+        }
+        Ok(Calibration { specs, samples })
+    }
+
+    /// A statistic aggregated over samples: one value, or one per slice.
+    pub fn aggregated(&self, spec: &StatisticSpec, aggregator: Aggregator) -> Result<Vec<f64>, CoreError> {
+        let refuse = |what, found, expected| CoreError::Answer { stage: Stage::Calibration, what, found, expected };
+        let Some(part) = self.specs.iter().position(|known| known == spec) else {
+            return Err(refuse("statistics of one kind", 0, 1));
+        };
+        let slices = self.samples.first().map_or(0, |sample| sample.parts[part].len());
+        let mut columns = vec![Vec::with_capacity(self.samples.len()); slices];
+        for sample in &self.samples {
+            let values = &sample.parts[part];
+            if values.len() != slices {
+                return Err(refuse("values of a statistic", values.len(), slices));
+            }
+            columns.iter_mut().zip(values).for_each(|(column, value)| column.push(*value));
+        }
+        Ok(columns.iter().filter_map(|column| aggregator.aggregate(column)).collect())
+    }
+}

@@ -1,0 +1,14 @@
+//! DefaultQuantization: where quantizers stand, what range each covers, and the corrected biases.
+
+pub mod bias_correction;
+pub mod calibration;
+pub mod default_quantization;
+mod patterns;
+pub mod placement;
+#[cfg(test)]
+mod placement_tests;
+mod ranges;
+mod roles;
+
+pub use default_quantization::{Quantized, quantize};
+pub use placement::{Placement, Site, place};

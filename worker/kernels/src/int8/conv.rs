@@ -1,0 +1,337 @@
+//! Dense convolution and matrix product, u8 x s8: walks pixels and panels and hands tiles to the microkernels.
+
+use super::arch::{Accumulate, Depth, GemmKernel, MAX_PANEL, MAX_TILE, MAX_TILE_ROWS, PanelParams, Scratch, Tile};
+use super::epilogue::Codes;
+use super::geometry::check_image;
+use super::pack::Panel;
+use crate::ConvGeometry;
+use super::{AddU8, DepthRuns, Epilogue, INPUT_SLACK, Int8Error, K_GROUP, PackedWeights};
+use crate::{Image, Isa};
+
+/// Above this many bytes of weights a layer walks all its pixels once a panel, so that weights are read once;
+/// below, all panels once a block of pixels, so that inputs are.
+const STREAMED_WEIGHT_BYTES: usize = 512 * 1024;
+
+/// Pixels a block; a multiple of every tile's rows.
+const BLOCK_PIXELS: usize = 96;
+
+/// A convolution's geometry, prepared for one instruction set.
+#[derive(Debug)]
+pub struct ConvU8S8 {
+    isa: Isa,
+    geometry: ConvGeometry,
+    runs: DepthRuns,
+    /// Distance of each run of depth from the first byte under a window.
+    run_offsets: Vec<usize>,
+    run_groups: usize,
+    /// One past the last input element a window covers.
+    input_end: usize,
+}
+
+impl ConvU8S8 {
+    /// Prepares a geometry. Cheap; weights are packed elsewhere and shared.
+    pub fn new(isa: Isa, geometry: &ConvGeometry) -> Result<ConvU8S8, Int8Error> {
+        if !isa.is_available() {
+            return Err(Int8Error::IsaUnavailable { isa });
+        }
+        let input_end = geometry.check_bordered()?;
+        let input = &geometry.input;
+        let row = |ky: usize| ky * geometry.dilation_h * input.row_stride;
+        let (run_offsets, run_length): (Vec<usize>, usize) = if geometry.row_is_contiguous() {
+            ((0..geometry.kernel_h).map(row).collect(), geometry.kernel_w * input.channels)
+        } else {
+            let column = |kx: usize| kx * geometry.dilation_w * input.pixel_stride;
+            let taps = (0..geometry.kernel_h).flat_map(|ky| (0..geometry.kernel_w).map(move |kx| (ky, kx)));
+            (taps.map(|(ky, kx)| row(ky) + column(kx)).collect(), input.channels)
+        };
+        Ok(ConvU8S8 {
+            isa,
+            geometry: *geometry,
+            runs: geometry.depth_runs(),
+            run_offsets,
+            run_groups: run_length.div_ceil(K_GROUP),
+            input_end,
+        })
+    }
+
+    /// The geometry this was made for.
+    pub fn geometry(&self) -> &ConvGeometry {
+        &self.geometry
+    }
+
+    /// Elements an input buffer must hold, slack included.
+    pub fn input_elements(&self) -> usize {
+        self.input_end + INPUT_SLACK
+    }
+
+    /// Computes the whole output.
+    ///
+    /// `bias` holds one i32 a filter, `-zero_point x column_sum` included.
+    ///
+    /// # Panics
+    /// When the weights were packed for another shape or instruction set, or a slice is shorter than the geometry
+    /// says (the input by [`INPUT_SLACK`] more): mistakes of the caller, never of data.
+    pub fn run(&self, weights: &PackedWeights, input: &[u8], bias: &[i32], epilogue: Epilogue<'_>) {
+        let geometry = &self.geometry;
+        let shape = weights.shape();
+        assert_eq!(weights.isa, self.isa, "weights were packed for another instruction set");
+        assert_eq!(
+            (shape.out_channels, shape.kernel_h, shape.kernel_w, shape.channels),
+            (geometry.output.channels, geometry.kernel_h, geometry.kernel_w, geometry.input.channels),
+            "weights were packed for another convolution"
+        );
+        assert_eq!(
+            weights.groups,
+            self.run_offsets.len() * self.run_groups,
+            "weights were packed for other depth runs"
+        );
+        assert!(weights.runs == self.runs || geometry.input.channels.is_multiple_of(K_GROUP), "other depth runs");
+        assert_eq!(bias.len(), shape.out_channels, "one bias a filter");
+        if geometry.is_empty() {
+            return;
+        }
+        assert!(
+            input.len() >= self.input_elements(),
+            "the input buffer holds {} elements and {} are needed, slack included",
+            input.len(),
+            self.input_elements()
+        );
+        let bounded = |requant: &super::Requant| !proven_to_convert(&weights.magnitude, bias, requant.multiplier());
+        let sink = Sink::new(epilogue, &geometry.output, bounded);
+        self.walk(weights, input, bias, &sink);
+    }
+
+    fn walk(&self, weights: &PackedWeights, input: &[u8], bias: &[i32], sink: &Sink<'_>) {
+        let depth = Depth { runs: &self.run_offsets, groups: self.run_groups };
+        let pixels = self.geometry.output.pixels();
+        let streamed = size_of_val(weights.lines.as_slice()) > STREAMED_WEIGHT_BYTES;
+        let block = if streamed { pixels } else { BLOCK_PIXELS };
+
+        let mut scratch = Scratch([0; MAX_TILE]);
+        let mut params = PanelParams { bias: [0; MAX_PANEL], multiplier: [0.0; MAX_PANEL] };
+        let mut tile = Tile::empty();
+        let mut done = 0;
+        while done < pixels {
+            let count = block.min(pixels - done);
+            for panel in &weights.panels {
+                params.load(panel, bias, sink.multiplier());
+                tile.channels = panel.channels;
+                let mut cursor = Cursor::new(&self.geometry, sink, panel.first, done);
+                let mut left = count;
+                while left > 0 {
+                    tile.rows = rows_of_tile(left, panel.kernel.mr());
+                    left -= tile.rows;
+                    cursor.fill(&mut tile, input.as_ptr(), sink);
+                    let accumulate: Accumulate = panel.kernel.accumulate[tile.rows - 1];
+                    let lines = weights.lines[panel.line..].as_ptr();
+                    // SAFETY: `new` proved the instruction set, `run` that the input reaches `input_end` plus slack,
+                    // which covers each window and the rest of its last depth group; the panel was packed with
+                    // `groups` groups by the kernel that reads it.
+                    unsafe { accumulate(&tile, depth, lines, &params, &mut scratch) };
+                    // SAFETY: the cursor's pointers lie in the sink's buffers, whose lengths `Sink::new` checked.
+                    unsafe { sink.store(panel.kernel, &tile, &scratch, &params) };
+                }
+            }
+            done += count;
+        }
+    }
+}
+
+/// Full tiles while at least two are left, then two even ones, so that no tile is left with a single row.
+fn rows_of_tile(left: usize, mr: usize) -> usize {
+    if left >= 2 * mr || left == mr {
+        mr
+    } else if left > mr {
+        left.div_ceil(2)
+    } else {
+        left
+    }
+}
+
+/// Whether no sum can reach a float that the conversion to i32 would not take.
+pub(crate) fn proven_to_convert(magnitude: &[f32], bias: &[i32], multiplier: &[f32]) -> bool {
+    let limit = (1u32 << 30) as f32;
+    magnitude.iter().zip(bias).zip(multiplier).all(|((m, b), f)| (m + b.unsigned_abs() as f32) * f.abs() < limit)
+}
+
+impl PanelParams {
+    fn load(&mut self, panel: &Panel, bias: &[i32], multiplier: &[f32]) {
+        let channels = panel.first..panel.first + panel.channels;
+        self.bias[..panel.channels].copy_from_slice(&bias[channels.clone()]);
+        self.multiplier[..panel.channels].copy_from_slice(&multiplier[channels]);
+        self.bias[panel.channels..].fill(0);
+        self.multiplier[panel.channels..].fill(0.0);
+    }
+}
+
+impl Tile {
+    pub(crate) fn empty() -> Tile {
+        Tile {
+            rows: 0,
+            channels: 0,
+            input: [std::ptr::null(); MAX_TILE_ROWS],
+            output: [std::ptr::null_mut(); MAX_TILE_ROWS],
+            residual: [std::ptr::null(); MAX_TILE_ROWS],
+        }
+    }
+}
+
+/// An epilogue whose buffers have been checked, as the tiles want it.
+pub(crate) enum Sink<'a> {
+    U8 { multiplier: &'a [f32], codes: Codes, bounded: bool, output: *mut u8 },
+    Add { multiplier: &'a [f32], codes: Codes, add: &'a AddU8, residual: *const u8, image: Image, output: *mut u8 },
+    F32 { multiplier: &'a [f32], bounds: (f32, f32), output: *mut f32 },
+}
+
+impl<'a> Sink<'a> {
+    /// Checks an epilogue against the output it is to fill; `bounded` says whether a requantization needs the clamp
+    /// in float.
+    pub(crate) fn new(epilogue: Epilogue<'a>, out: &Image, bounded: impl Fn(&super::Requant) -> bool) -> Sink<'a> {
+        let fits = |length: usize| {
+            assert!(length >= out.end(), "the output buffer holds {length} elements and {} are needed", out.end());
+        };
+        let per_channel = |factors: &[f32]| {
+            assert_eq!(factors.len(), out.channels, "one multiplier or scale an output channel");
+        };
+        match epilogue {
+            Epilogue::U8 { requant, output } => {
+                fits(output.len());
+                per_channel(requant.multiplier());
+                let bounded = bounded(requant);
+                Sink::U8 {
+                    multiplier: requant.multiplier(),
+                    codes: requant.codes(),
+                    bounded,
+                    output: output.as_mut_ptr(),
+                }
+            }
+            Epilogue::U8Add { requant, add, residual, residual_image, output } => {
+                fits(output.len());
+                per_channel(requant.multiplier());
+                assert_eq!(
+                    (residual_image.height, residual_image.width, residual_image.channels),
+                    (out.height, out.width, out.channels),
+                    "the residual has the output's extents"
+                );
+                assert!(check_image("residual", &residual_image).is_ok(), "the residual's strides overlap");
+                assert!(residual.len() >= residual_image.end(), "the residual buffer is too short");
+                Sink::Add {
+                    multiplier: requant.multiplier(),
+                    codes: requant.codes(),
+                    add,
+                    residual: residual.as_ptr(),
+                    image: residual_image,
+                    output: output.as_mut_ptr(),
+                }
+            }
+            Epilogue::F32 { scale, lo, hi, output } => {
+                fits(output.len());
+                per_channel(scale);
+                Sink::F32 { multiplier: scale, bounds: (lo, hi), output: output.as_mut_ptr() }
+            }
+        }
+    }
+
+    pub(crate) fn multiplier(&self) -> &'a [f32] {
+        match self {
+            Sink::U8 { multiplier, .. } | Sink::Add { multiplier, .. } | Sink::F32 { multiplier, .. } => multiplier,
+        }
+    }
+
+    /// The address of an output element.
+    pub(crate) fn output(&self, element: usize) -> *mut u8 {
+        match self {
+            Sink::U8 { output, .. } | Sink::Add { output, .. } => output.wrapping_add(element),
+            Sink::F32 { output, .. } => output.wrapping_add(element).cast(),
+        }
+    }
+
+    /// The address of the residual of an output pixel's channel, and the distances to its neighbours.
+    pub(crate) fn residual(&self, y: usize, x: usize, channel: usize) -> (*const u8, usize) {
+        match self {
+            Sink::Add { residual, image, .. } => (residual.wrapping_add(image.at(y, x) + channel), image.pixel_stride),
+            Sink::U8 { .. } | Sink::F32 { .. } => (std::ptr::null(), 0),
+        }
+    }
+
+    /// Finishes a tile.
+    ///
+    /// # Safety
+    /// The kernel's instruction set is present and the tile's output and residual pointers lie in this sink's buffers
+    /// with `tile.channels` elements behind them.
+    pub(crate) unsafe fn store(&self, kernel: &GemmKernel, tile: &Tile, scratch: &Scratch, params: &PanelParams) {
+        // SAFETY: passed on from the caller; the unclamped form is chosen only where its bound was proven.
+        unsafe { self.store_with(&kernel.stores, tile, scratch, params) }
+    }
+
+    /// [`store`](Sink::store) with the second halves given.
+    ///
+    /// # Safety
+    /// As [`store`](Sink::store).
+    pub(crate) unsafe fn store_with(
+        &self,
+        stores: &super::arch::Stores,
+        tile: &Tile,
+        scratch: &Scratch,
+        params: &PanelParams,
+    ) {
+        // SAFETY: passed on from the caller; the unclamped form is chosen only where its bound was proven.
+        unsafe {
+            match self {
+                Sink::U8 { codes, bounded: true, .. } => (stores.u8)(tile, scratch, params, codes),
+                Sink::U8 { codes, bounded: false, .. } => (stores.u8_proven)(tile, scratch, params, codes),
+                Sink::Add { codes, add, .. } => (stores.add)(tile, scratch, params, codes, add),
+                Sink::F32 { bounds, .. } => (stores.f32)(tile, scratch, params, *bounds),
+            }
+        }
+    }
+}
+
+/// Walks output pixels in row-major order, carrying the three addresses that belong to each.
+struct Cursor<'a> {
+    geometry: &'a ConvGeometry,
+    channel: usize,
+    y: usize,
+    x: usize,
+}
+
+impl<'a> Cursor<'a> {
+    fn new(geometry: &'a ConvGeometry, _sink: &Sink<'_>, channel: usize, pixel: usize) -> Cursor<'a> {
+        let width = geometry.output.width;
+        Cursor { geometry, channel, y: pixel / width, x: pixel % width }
+    }
+
+    /// Fills the tile's pointers for its next `rows` pixels and moves past them.
+    #[inline]
+    fn fill(&mut self, tile: &mut Tile, input: *const u8, sink: &Sink<'_>) {
+        let geometry = self.geometry;
+        let input_step = geometry.stride_w * geometry.input.pixel_stride;
+        let first = geometry.first_element();
+        let output_step = match sink {
+            Sink::U8 { .. } | Sink::Add { .. } => geometry.output.pixel_stride,
+            Sink::F32 { .. } => geometry.output.pixel_stride * size_of::<f32>(),
+        };
+        let mut row = 0;
+        while row < tile.rows {
+            let span = (geometry.output.width - self.x).min(tile.rows - row);
+            let from = first + self.y * geometry.stride_h * geometry.input.row_stride + self.x * input_step;
+            let mut source = input.wrapping_add(from);
+            let mut target = sink.output(geometry.output.at(self.y, self.x) + self.channel);
+            let (mut residual, residual_step) = sink.residual(self.y, self.x, self.channel);
+            for r in row..row + span {
+                tile.input[r] = source;
+                tile.output[r] = target;
+                tile.residual[r] = residual;
+                source = source.wrapping_add(input_step);
+                target = target.wrapping_add(output_step);
+                residual = residual.wrapping_add(residual_step);
+            }
+            row += span;
+            self.x += span;
+            if self.x == geometry.output.width {
+                self.x = 0;
+                self.y += 1;
+            }
+        }
+    }
+}

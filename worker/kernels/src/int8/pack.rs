@@ -1,0 +1,157 @@
+//! Weights laid out for the dense microkernels, independent of any image.
+
+use super::arch::{GemmKernel, gemm_kernels};
+use super::{Int8Error, K_GROUP};
+use crate::Isa;
+
+/// Which bytes of the depth are consecutive in the input, and so share their rounding up to groups of four.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum DepthRuns {
+    /// Every tap's channels are a run of their own.
+    Taps,
+    /// A whole filter row (columns x channels) is one run.
+    Rows,
+}
+
+/// The extents of a weight tensor `[out_channels][kernel_h][kernel_w][channels]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct WeightShape {
+    /// Filters.
+    pub out_channels: usize,
+    /// Filter rows.
+    pub kernel_h: usize,
+    /// Filter columns.
+    pub kernel_w: usize,
+    /// Channels each filter sees.
+    pub channels: usize,
+}
+
+impl WeightShape {
+    /// The number of weights, unless it exceeds the address space.
+    pub fn elements(&self) -> Option<usize> {
+        self.out_channels.checked_mul(self.kernel_h)?.checked_mul(self.kernel_w)?.checked_mul(self.channels)
+    }
+}
+
+/// 64 bytes that start on a cache line, so that vector loads of weights never straddle two.
+#[derive(Clone, Copy, Debug)]
+#[repr(align(64))]
+pub(crate) struct Line(pub [u8; 64]);
+
+/// A span of output channels that one tile computes together.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Panel {
+    /// First output channel.
+    pub first: usize,
+    /// Output channels, without the padding of the last vector.
+    pub channels: usize,
+    /// The family of tiles for this panel's width.
+    pub kernel: &'static GemmKernel,
+    /// Index of its first line.
+    pub line: usize,
+}
+
+/// Weights of one dense convolution or matrix product, packed for one instruction set and shared between plans.
+#[derive(Debug)]
+pub struct PackedWeights {
+    pub(crate) isa: Isa,
+    pub(crate) shape: WeightShape,
+    pub(crate) runs: DepthRuns,
+    /// Depth groups of all runs together.
+    pub(crate) groups: usize,
+    pub(crate) panels: Vec<Panel>,
+    pub(crate) lines: Vec<Line>,
+    /// Largest |sum| each filter can reach on u8 inputs, before the bias.
+    pub(crate) magnitude: Vec<f32>,
+    column_sums: Vec<i32>,
+}
+
+impl PackedWeights {
+    /// Packs `weights`, laid out `[out_channels][kernel_h][kernel_w][channels]`.
+    ///
+    /// `runs` is what [`ConvGeometry::depth_runs`](super::ConvGeometry::depth_runs) says for the images this will meet.
+    pub fn pack(isa: Isa, shape: WeightShape, runs: DepthRuns, weights: &[i8]) -> Result<PackedWeights, Int8Error> {
+        let expected = shape.elements().ok_or(Int8Error::TooLarge)?;
+        if weights.len() != expected {
+            return Err(Int8Error::Length { what: "the weight tensor", expected, actual: weights.len() });
+        }
+        let (run_count, run_length) = match runs {
+            DepthRuns::Taps => (shape.kernel_h * shape.kernel_w, shape.channels),
+            DepthRuns::Rows => (shape.kernel_h, shape.kernel_w * shape.channels),
+        };
+        let run_groups = run_length.div_ceil(K_GROUP);
+        let groups = run_count * run_groups;
+        let depth = run_count * run_length;
+
+        let kernels = gemm_kernels(isa);
+        let lanes = kernels[0].lanes;
+        let mut panels = Vec::new();
+        let mut line = 0;
+        let mut first = 0;
+        for vectors in split_evenly(shape.out_channels.div_ceil(lanes), kernels.len()) {
+            let kernel = kernels[vectors - 1];
+            let channels = (vectors * lanes).min(shape.out_channels - first);
+            panels.push(Panel { first, channels, kernel, line });
+            line += (groups * kernel.group_bytes()).div_ceil(size_of::<Line>());
+            first += channels;
+        }
+
+        let mut packed = vec![Line([0; 64]); line];
+        for panel in &panels {
+            for column in 0..panel.channels {
+                let filter = &weights[(panel.first + column) * depth..][..depth];
+                for (index, &weight) in filter.iter().enumerate() {
+                    let (run, within) = (index / run_length, index % run_length);
+                    let group = run * run_groups + within / K_GROUP;
+                    let (byte, wide) = panel.kernel.weight_byte(group, column, within % K_GROUP);
+                    let mut put = |byte: usize, value: u8| packed[panel.line + byte / 64].0[byte % 64] = value;
+                    if wide {
+                        let [low, high] = i16::from(weight).to_le_bytes();
+                        put(byte, low);
+                        put(byte + 1, high);
+                    } else {
+                        put(byte, weight as u8);
+                    }
+                }
+            }
+        }
+
+        let filters = || (0..shape.out_channels).map(|n| &weights[n * depth..][..depth]);
+        let column_sums =
+            filters().map(|filter| filter.iter().fold(0i32, |sum, &w| sum.wrapping_add(i32::from(w)))).collect();
+        let magnitude = filters().map(magnitude_of).collect();
+        Ok(PackedWeights { isa, shape, runs, groups, panels, lines: packed, magnitude, column_sums })
+    }
+
+    /// Sum of each filter's weights: what a zero point of the input is multiplied with in the bias.
+    pub fn column_sums(&self) -> &[i32] {
+        &self.column_sums
+    }
+
+    /// The instruction set these weights are packed for.
+    pub fn isa(&self) -> Isa {
+        self.isa
+    }
+
+    /// The extents of the weight tensor.
+    pub fn shape(&self) -> WeightShape {
+        self.shape
+    }
+
+    /// Bytes held.
+    pub fn bytes(&self) -> usize {
+        size_of_val(self.lines.as_slice()) + (self.column_sums.len() + self.magnitude.len()) * 4
+    }
+}
+
+/// The largest magnitude a filter's sum can reach on u8 inputs, rounded up.
+pub(crate) fn magnitude_of(filter: &[i8]) -> f32 {
+    let sum: u64 = filter.iter().map(|w| u64::from(w.unsigned_abs())).sum();
+    (sum as f32 * 255.0) * 1.001
+}
+
+/// Splits `count` into as few parts of at most `most` as possible, as even as possible, larger ones first.
+fn split_evenly(count: usize, most: usize) -> impl Iterator<Item = usize> {
+    let parts = count.div_ceil(most);
+    (0..parts).map(move |part| count / parts + usize::from(part < count % parts))
+}

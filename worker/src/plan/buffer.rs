@@ -1,0 +1,153 @@
+//! The memory a plan runs in: aligned buffers with their fill, reused between values of one geometry.
+
+use holdfast_kernels::Image;
+
+/// Bytes kernels like their rows to start at.
+const ALIGNMENT: usize = 64;
+
+/// Elements readable beyond the last one addressed; kernels read whole vectors.
+pub const SLACK: usize = 64;
+
+/// A buffer whose first element is aligned for vector loads.
+#[derive(Debug, Default)]
+pub struct Aligned<T> {
+    data: Vec<T>,
+    start: usize,
+    len: usize,
+}
+
+impl<T: Copy> Aligned<T> {
+    /// `len` elements and [`SLACK`] more, all with this value.
+    pub fn filled(len: usize, value: T) -> Aligned<T> {
+        let spare = ALIGNMENT / size_of::<T>();
+        let data = vec![value; len + SLACK + spare];
+        let start = data.as_ptr().align_offset(ALIGNMENT).min(spare);
+        Aligned { data, start, len: len + SLACK }
+    }
+
+    /// The elements, slack included.
+    pub fn as_slice(&self) -> &[T] {
+        &self.data[self.start..self.start + self.len]
+    }
+
+    /// The elements, slack included.
+    pub fn as_mut_slice(&mut self) -> &mut [T] {
+        &mut self.data[self.start..self.start + self.len]
+    }
+}
+
+/// Index of a value while a plan is built, of a buffer once it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct BufferId(pub usize);
+
+/// What a buffer holds: two values may share one only when these are equal, because borders are filled once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum BufferKind {
+    /// Floats; the border holds zeros.
+    F32,
+    /// Codes; the border holds the zero point.
+    U8 {
+        /// Code of real zero.
+        fill: u8,
+    },
+}
+
+/// Kind and geometry of one buffer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct BufferSpec {
+    /// What it holds.
+    pub kind: BufferKind,
+    /// Where the interior lies.
+    pub image: Image,
+    /// Elements, border included.
+    pub elements: usize,
+}
+
+impl BufferSpec {
+    /// Bytes it takes, slack included.
+    pub fn bytes(&self) -> usize {
+        let size = match self.kind {
+            BufferKind::F32 => size_of::<f32>(),
+            BufferKind::U8 { .. } => 1,
+        };
+        (self.elements + SLACK) * size + ALIGNMENT
+    }
+}
+
+/// The buffers one thread runs one plan in.
+#[derive(Debug)]
+pub struct Arena {
+    /// One entry a buffer; only the vector of its kind is used.
+    buffers: Vec<Buffer>,
+}
+
+/// One buffer of either kind.
+#[derive(Debug)]
+pub enum Buffer {
+    /// Floats.
+    F32(Aligned<f32>),
+    /// Codes.
+    U8(Aligned<u8>),
+}
+
+impl Arena {
+    /// Allocates and fills everything a plan needs.
+    pub fn new(specs: &[BufferSpec]) -> Arena {
+        let make = |spec: &BufferSpec| match spec.kind {
+            BufferKind::F32 => Buffer::F32(Aligned::filled(spec.elements, 0.0)),
+            BufferKind::U8 { fill } => Buffer::U8(Aligned::filled(spec.elements, fill)),
+        };
+        Arena { buffers: specs.iter().map(make).collect() }
+    }
+
+    /// Takes a buffer out, to be written while others are read.
+    pub fn take(&mut self, id: BufferId) -> Buffer {
+        std::mem::replace(&mut self.buffers[id.0], Buffer::U8(Aligned::default()))
+    }
+
+    /// Puts a taken buffer back.
+    pub fn put(&mut self, id: BufferId, buffer: Buffer) {
+        self.buffers[id.0] = buffer;
+    }
+
+    /// The floats of a buffer; a plan never asks for the wrong kind.
+    pub fn f32(&self, id: BufferId) -> &[f32] {
+        match &self.buffers[id.0] {
+            Buffer::F32(data) => data.as_slice(),
+            Buffer::U8(_) => &[],
+        }
+    }
+
+    /// The codes of a buffer; a plan never asks for the wrong kind.
+    pub fn u8(&self, id: BufferId) -> &[u8] {
+        match &self.buffers[id.0] {
+            Buffer::U8(data) => data.as_slice(),
+            Buffer::F32(_) => &[],
+        }
+    }
+
+    /// The floats of a buffer, for writing the plan's input.
+    pub fn f32_mut(&mut self, id: BufferId) -> &mut [f32] {
+        match &mut self.buffers[id.0] {
+            Buffer::F32(data) => data.as_mut_slice(),
+            Buffer::U8(_) => &mut [],
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn buffers_are_aligned_filled_and_have_slack() {
+        for len in [0, 1, 63, 64, 1000] {
+            let floats = Aligned::filled(len, 1.5f32);
+            assert_eq!(floats.as_slice().as_ptr() as usize % ALIGNMENT, 0);
+            assert_eq!(floats.as_slice(), vec![1.5; len + SLACK]);
+            let bytes = Aligned::filled(len, 7u8);
+            assert_eq!(bytes.as_slice().as_ptr() as usize % ALIGNMENT, 0);
+            assert_eq!(bytes.as_slice(), vec![7; len + SLACK]);
+        }
+    }
+}

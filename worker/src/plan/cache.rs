@@ -1,0 +1,50 @@
+//! Packed weights, shared between the plans of all candidates: a candidate costs microseconds to prepare, not a packing.
+
+use holdfast_common::Digest;
+use holdfast_common::graph::OpId;
+use holdfast_kernels::float::PackedF32;
+use holdfast_kernels::int8::{PackedDepthwise, PackedWeights};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+/// Weights of one operation in one precision; one entry a convolution group.
+#[derive(Debug)]
+pub enum Packed {
+    /// Floats for dense kernels.
+    Float(Vec<PackedF32>),
+    /// Floats for depthwise kernels, `[channel][kh][kw]`; these pack themselves, they are small.
+    FloatDepthwise(Vec<f32>),
+    /// Codes for dense kernels.
+    Int8(Vec<PackedWeights>),
+    /// Codes for depthwise kernels.
+    Int8Depthwise(PackedDepthwise),
+}
+
+/// The scheme (`None`: float) and the operation weights are packed for.
+type Key = (Option<Digest>, OpId);
+
+/// What has been packed for one graph on one instruction set.
+#[derive(Debug, Default)]
+pub struct PackedCache {
+    packed: Mutex<HashMap<Key, Arc<Packed>>>,
+}
+
+impl PackedCache {
+    /// The packed weights of an operation under a scheme (`None`: float), packed now if they are not there yet.
+    pub fn get<E>(
+        &self,
+        scheme: Option<Digest>,
+        op: OpId,
+        pack: impl FnOnce() -> Result<Packed, E>,
+    ) -> Result<Arc<Packed>, E> {
+        if let Some(known) = lock(&self.packed).get(&(scheme, op)) {
+            return Ok(Arc::clone(known));
+        }
+        let packed = Arc::new(pack()?);
+        Ok(Arc::clone(lock(&self.packed).entry((scheme, op)).or_insert(packed)))
+    }
+}
+
+fn lock(map: &Mutex<HashMap<Key, Arc<Packed>>>) -> MutexGuard<'_, HashMap<Key, Arc<Packed>>> {
+    map.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}

@@ -1,0 +1,543 @@
+//! Instructions: one kernel call each, with everything decided but the buffers' contents.
+
+use super::buffer::{Arena, Buffer, BufferId};
+use super::cache::Packed;
+use super::rearrange::Rearrangement;
+use holdfast_common::graph::{OpId, ReduceKind};
+use holdfast_kernels::float::{self, Binary, Blend, ConvF32, DepthwiseF32, Divisor, Right, Unary};
+use holdfast_kernels::int8::{
+    AddU8, AverageCount, AverageOutput, CodeParams, ConvU8S8, DepthwiseU8S8, Epilogue, Int8Error, Requant, add_u8,
+    average_pool_u8, dequantize_u8_f32, max_pool_u8, quantize_f32_u8,
+};
+use holdfast_kernels::{ConvGeometry, GeometryError, Image, Isa};
+use std::sync::Arc;
+
+/// One call.
+#[derive(Debug)]
+pub struct Instruction {
+    /// What is called.
+    pub kernel: Kernel,
+    /// The instruction set it was prepared for.
+    pub isa: Isa,
+    /// Buffers read.
+    pub inputs: Vec<BufferId>,
+    /// Buffer written.
+    pub output: BufferId,
+    /// The operations it carries out: one, or one and the addition it has taken over.
+    pub operations: Vec<OpId>,
+}
+
+/// What comes out of an int8 product.
+#[derive(Clone, Debug)]
+pub enum Int8Finish {
+    /// Codes.
+    Codes(Requant),
+    /// Codes, added to residual codes (the second input buffer).
+    Add {
+        /// To the product's own codes.
+        requant: Requant,
+        /// To the sum's codes.
+        add: AddU8,
+        /// Where the residual lies.
+        residual: Image,
+    },
+    /// Floats.
+    Float {
+        /// Input scale × weight scale, per output channel.
+        scales: Vec<f32>,
+        /// Lower bound.
+        lo: f32,
+        /// Upper bound.
+        hi: f32,
+    },
+}
+
+/// One group of an int8 convolution.
+#[derive(Debug)]
+pub struct Int8Part {
+    window: Int8Window,
+    bias: Vec<i32>,
+    finish: Int8Finish,
+}
+
+#[derive(Debug)]
+enum Int8Window {
+    Dense(ConvU8S8),
+    Depthwise(DepthwiseU8S8),
+}
+
+impl Int8Part {
+    /// Prepares one group.
+    pub fn new(
+        isa: Isa,
+        geometry: &ConvGeometry,
+        depthwise: bool,
+        bias: Vec<i32>,
+        finish: Int8Finish,
+    ) -> Result<Int8Part, Int8Error> {
+        let window = if depthwise {
+            Int8Window::Depthwise(DepthwiseU8S8::new(isa, geometry)?)
+        } else {
+            Int8Window::Dense(ConvU8S8::new(isa, geometry)?)
+        };
+        Ok(Int8Part { window, bias, finish })
+    }
+}
+
+/// One group of a float convolution.
+#[derive(Debug)]
+pub struct FloatPart {
+    window: FloatWindow,
+    bias: Vec<f32>,
+    lo: f32,
+    hi: f32,
+}
+
+#[derive(Debug)]
+enum FloatWindow {
+    Dense(ConvF32),
+    Depthwise(DepthwiseF32),
+}
+
+impl FloatPart {
+    /// Prepares one group; depthwise windows carry their weights, which are small.
+    pub fn new(
+        isa: Isa,
+        geometry: &ConvGeometry,
+        packed: &Packed,
+        bias: Vec<f32>,
+        (lo, hi): (f32, f32),
+    ) -> Result<FloatPart, GeometryError> {
+        let window = match packed {
+            Packed::FloatDepthwise(weights) => FloatWindow::Depthwise(DepthwiseF32::new(isa, geometry, weights)?),
+            _ => FloatWindow::Dense(ConvF32::new(isa, geometry)?),
+        };
+        Ok(FloatPart { window, bias, lo, hi })
+    }
+}
+
+/// The right operand of an element-wise operation.
+#[derive(Clone, Copy, Debug)]
+pub enum Operand {
+    /// As large as the left one.
+    Full(Image),
+    /// One number.
+    Scalar,
+    /// One number a channel.
+    Channels,
+}
+
+/// Where an average of codes goes.
+#[derive(Clone, Copy, Debug)]
+pub enum CodesFinish {
+    /// To codes.
+    Codes {
+        /// Quant params of the input.
+        input: CodeParams,
+        /// Quant params of the output.
+        output: CodeParams,
+    },
+    /// To floats.
+    Float {
+        /// Quant params of the input.
+        input: CodeParams,
+    },
+}
+
+/// A resize with its positions worked out.
+#[derive(Debug)]
+pub enum ResizeKernel {
+    /// Nearest neighbour.
+    Nearest {
+        /// Input row of each output row.
+        rows: Vec<usize>,
+        /// Input column of each output column.
+        columns: Vec<usize>,
+    },
+    /// Linear.
+    Linear {
+        /// Blend of each output row.
+        rows: Vec<Blend>,
+        /// Blend of each output column.
+        columns: Vec<Blend>,
+    },
+}
+
+/// The calls there are.
+#[derive(Debug)]
+pub enum Kernel {
+    /// Codes × codes, dense or depthwise.
+    ConvInt8 {
+        /// Groups.
+        parts: Vec<Int8Part>,
+        /// Their weights.
+        packed: Arc<Packed>,
+    },
+    /// Floats × floats, dense or depthwise.
+    ConvFloat {
+        /// Groups.
+        parts: Vec<FloatPart>,
+        /// Their weights.
+        packed: Arc<Packed>,
+    },
+    /// Addition of codes.
+    AddCodes {
+        /// Parameters.
+        add: AddU8,
+        /// First operand.
+        left: Image,
+        /// Second operand.
+        right: Image,
+        /// Sum.
+        output: Image,
+    },
+    /// Maximum pooling of codes.
+    MaxPoolCodes {
+        /// The window.
+        geometry: ConvGeometry,
+    },
+    /// Average pooling of codes.
+    AveragePoolCodes {
+        /// The window.
+        geometry: ConvGeometry,
+        /// Whether padding counts.
+        count: AverageCount,
+        /// Where it goes.
+        finish: CodesFinish,
+    },
+    /// Floats to codes.
+    Quantize {
+        /// Quant params.
+        params: CodeParams,
+        /// Floats.
+        input: Image,
+        /// Codes.
+        output: Image,
+    },
+    /// Codes to floats.
+    Dequantize {
+        /// Quant params.
+        params: CodeParams,
+        /// Codes.
+        input: Image,
+        /// Floats.
+        output: Image,
+    },
+    /// Moves of codes or floats.
+    Rearrange {
+        /// The moves.
+        rearrangement: Arc<Rearrangement>,
+        /// What new elements hold (a code where codes move).
+        fill: f32,
+    },
+    /// One input.
+    Unary {
+        /// Function.
+        function: Unary,
+        /// Argument.
+        input: Image,
+        /// Result.
+        output: Image,
+    },
+    /// Two inputs.
+    Binary {
+        /// Function.
+        function: Binary,
+        /// Left operand.
+        left: Image,
+        /// Right operand.
+        right: Operand,
+        /// Result.
+        output: Image,
+    },
+    /// Maximum pooling of floats.
+    MaxPoolFloat {
+        /// The window.
+        geometry: ConvGeometry,
+    },
+    /// Average pooling of floats.
+    AveragePoolFloat {
+        /// The window.
+        geometry: ConvGeometry,
+        /// What it divides by.
+        divisor: Divisor,
+    },
+    /// Mean of every channel over the whole image, written one after another from an offset.
+    GlobalAverageFloat {
+        /// The image.
+        image: Image,
+        /// Where the means begin.
+        offset: usize,
+    },
+    /// Reduction of contiguous rows.
+    ReduceRows {
+        /// Which.
+        kind: ReduceKind,
+        /// Rows.
+        rows: usize,
+        /// Elements a row.
+        len: usize,
+    },
+    /// Softmax over the channels of every pixel.
+    Softmax {
+        /// Whether the logarithm is taken.
+        log: bool,
+        /// Argument.
+        input: Image,
+        /// Result.
+        output: Image,
+    },
+    /// Layer normalization of contiguous rows; inputs: x, gamma, optional beta.
+    LayerNorm {
+        /// Added to the variance.
+        epsilon: f32,
+        /// Rows.
+        rows: usize,
+        /// Elements a row.
+        len: usize,
+    },
+    /// Resampling.
+    Resize {
+        /// Positions.
+        kernel: ResizeKernel,
+        /// Input.
+        from: Image,
+        /// Output.
+        to: Image,
+    },
+}
+
+impl Instruction {
+    /// Whether it computes on codes.
+    pub fn is_int8(&self) -> bool {
+        matches!(
+            self.kernel,
+            Kernel::ConvInt8 { .. }
+                | Kernel::AddCodes { .. }
+                | Kernel::MaxPoolCodes { .. }
+                | Kernel::AveragePoolCodes { .. }
+        )
+    }
+
+    /// Runs it.
+    pub fn run(&self, arena: &mut Arena) {
+        let mut output = arena.take(self.output);
+        match &mut output {
+            Buffer::F32(data) => self.write_floats(arena, data.as_mut_slice()),
+            Buffer::U8(data) => self.write_codes(arena, data.as_mut_slice()),
+        }
+        arena.put(self.output, output);
+    }
+
+    fn write_codes(&self, arena: &Arena, output: &mut [u8]) {
+        let isa = self.isa;
+        let codes = |input: usize| arena.u8(self.inputs[input]);
+        match &self.kernel {
+            Kernel::ConvInt8 { parts, packed } => {
+                for (index, part) in parts.iter().enumerate() {
+                    let epilogue = match &part.finish {
+                        Int8Finish::Codes(requant) => Epilogue::U8 { requant, output: &mut *output },
+                        Int8Finish::Add { requant, add, residual } => Epilogue::U8Add {
+                            requant,
+                            add,
+                            residual: codes(1),
+                            residual_image: *residual,
+                            output: &mut *output,
+                        },
+                        Int8Finish::Float { .. } => unreachable!("lowering gives floats a float buffer"),
+                    };
+                    part.run(packed, index, codes(0), epilogue);
+                }
+            }
+            Kernel::AddCodes { add, left, right, output: image } => {
+                add_u8(isa, add, (codes(0), left), (codes(1), right), (output, image));
+            }
+            Kernel::MaxPoolCodes { geometry } => checked(max_pool_u8(isa, geometry, codes(0), output)),
+            Kernel::AveragePoolCodes { geometry, count, finish } => {
+                let CodesFinish::Codes { input, output: params } = *finish else {
+                    unreachable!("lowering gives floats a float buffer")
+                };
+                let target = AverageOutput::U8 { params, output };
+                checked(average_pool_u8(isa, geometry, *count, (codes(0), input.scale, input.zero_point), target));
+            }
+            Kernel::Quantize { params, input, output: image } => {
+                quantize_f32_u8(isa, params, (arena.f32(self.inputs[0]), input), (output, image));
+            }
+            Kernel::Rearrange { rearrangement, fill } => {
+                let inputs: Vec<&[u8]> = self.inputs.iter().map(|input| arena.u8(*input)).collect();
+                rearrangement.apply(&inputs, *fill as u8, output);
+            }
+            other => unreachable!("{other:?} writes floats"),
+        }
+    }
+
+    fn write_floats(&self, arena: &Arena, output: &mut [f32]) {
+        let isa = self.isa;
+        let floats = |input: usize| arena.f32(self.inputs[input]);
+        match &self.kernel {
+            Kernel::ConvInt8 { parts, packed } => {
+                for (index, part) in parts.iter().enumerate() {
+                    let Int8Finish::Float { scales, lo, hi } = &part.finish else {
+                        unreachable!("lowering gives codes a code buffer")
+                    };
+                    let epilogue = Epilogue::F32 { scale: scales, lo: *lo, hi: *hi, output: &mut *output };
+                    part.run(packed, index, arena.u8(self.inputs[0]), epilogue);
+                }
+            }
+            Kernel::ConvFloat { parts, packed } => {
+                for (index, part) in parts.iter().enumerate() {
+                    let epilogue = float::Epilogue { bias: &part.bias, residual: None, lo: part.lo, hi: part.hi };
+                    match (&part.window, packed.as_ref()) {
+                        (FloatWindow::Dense(conv), Packed::Float(weights)) => {
+                            conv.run(&weights[index], floats(0), &epilogue, output);
+                        }
+                        (FloatWindow::Depthwise(conv), _) => conv.run(floats(0), &epilogue, output),
+                        _ => unreachable!("dense windows have dense weights"),
+                    }
+                }
+            }
+            Kernel::AveragePoolCodes { geometry, count, finish } => {
+                let (CodesFinish::Codes { input, .. } | CodesFinish::Float { input }) = *finish;
+                let target = AverageOutput::F32 { lo: f32::NEG_INFINITY, hi: f32::INFINITY, output };
+                let source = (arena.u8(self.inputs[0]), input.scale, input.zero_point);
+                checked(average_pool_u8(isa, geometry, *count, source, target));
+            }
+            Kernel::Dequantize { params, input, output: image } => {
+                let source = (arena.u8(self.inputs[0]), input);
+                dequantize_u8_f32(isa, (params.scale, params.zero_point), source, (output, image));
+            }
+            Kernel::Rearrange { rearrangement, fill } => {
+                let inputs: Vec<&[f32]> = self.inputs.iter().map(|input| arena.f32(*input)).collect();
+                rearrangement.apply(&inputs, *fill, output);
+            }
+            Kernel::Unary { function, input, output: image } => {
+                for_each_row(&[*input, *image], |[from, to], len| {
+                    float::unary(isa, *function, &floats(0)[from..from + len], &mut output[to..to + len]);
+                });
+            }
+            Kernel::Binary { function, left, right, output: image } => {
+                self.binary(arena, *function, left, right, image, output)
+            }
+            Kernel::MaxPoolFloat { geometry } => float::max_pool(isa, geometry, floats(0), output),
+            Kernel::AveragePoolFloat { geometry, divisor } => {
+                float::average_pool(isa, geometry, *divisor, floats(0), output);
+            }
+            Kernel::GlobalAverageFloat { image, offset } => {
+                float::global_average_pool(isa, image, floats(0), &mut output[*offset..*offset + image.channels]);
+            }
+            Kernel::ReduceRows { kind, rows, len } => {
+                for (row, reduced) in output[..*rows].iter_mut().enumerate() {
+                    *reduced = reduce_row(isa, *kind, &floats(0)[row * len..(row + 1) * len]);
+                }
+            }
+            Kernel::Softmax { log, input, output: image } => {
+                for_each_row(&[*input, *image], |[from, to], len| {
+                    let (from, to) = (&floats(0)[from..from + len], &mut output[to..to + len]);
+                    match log {
+                        false => float::softmax_rows(isa, image.channels, from, to),
+                        true => float::log_softmax_rows(isa, image.channels, from, to),
+                    }
+                });
+            }
+            Kernel::LayerNorm { epsilon, rows, len } => {
+                let zeros = vec![0.0; if self.inputs.len() < 3 { *len } else { 0 }];
+                let beta = if self.inputs.len() < 3 { zeros.as_slice() } else { &floats(2)[..*len] };
+                let total = rows * len;
+                float::layer_norm_rows(
+                    isa,
+                    &floats(1)[..*len],
+                    beta,
+                    *epsilon,
+                    &floats(0)[..total],
+                    &mut output[..total],
+                );
+            }
+            Kernel::Resize { kernel, from, to } => match kernel {
+                ResizeKernel::Nearest { rows, columns } => {
+                    float::resize_nearest(rows, columns, from, floats(0), to, output);
+                }
+                ResizeKernel::Linear { rows, columns } => {
+                    float::resize_linear(isa, rows, columns, from, floats(0), to, output);
+                }
+            },
+            other => unreachable!("{other:?} writes codes"),
+        }
+    }
+
+    fn binary(
+        &self,
+        arena: &Arena,
+        function: Binary,
+        left: &Image,
+        right: &Operand,
+        image: &Image,
+        output: &mut [f32],
+    ) {
+        let (a, b) = (arena.f32(self.inputs[0]), arena.f32(self.inputs[1]));
+        match right {
+            Operand::Full(right) => for_each_row(&[*left, *right, *image], |[l, r, to], len| {
+                let right = Right::Same(&b[r..r + len]);
+                float::binary(self.isa, function, &a[l..l + len], right, &mut output[to..to + len]);
+            }),
+            Operand::Scalar => for_each_row(&[*left, *image], |[l, to], len| {
+                float::binary(self.isa, function, &a[l..l + len], Right::Scalar(b[0]), &mut output[to..to + len]);
+            }),
+            Operand::Channels => for_each_row(&[*left, *image], |[l, to], len| {
+                let right = Right::Channels(&b[..image.channels]);
+                float::binary(self.isa, function, &a[l..l + len], right, &mut output[to..to + len]);
+            }),
+        }
+    }
+}
+
+impl Int8Part {
+    fn run(&self, packed: &Packed, index: usize, input: &[u8], epilogue: Epilogue<'_>) {
+        match (&self.window, packed) {
+            (Int8Window::Dense(conv), Packed::Int8(weights)) => conv.run(&weights[index], input, &self.bias, epilogue),
+            (Int8Window::Depthwise(conv), Packed::Int8Depthwise(weights)) => {
+                conv.run(weights, input, &self.bias, epilogue);
+            }
+            _ => unreachable!("a window has weights of its own kind"),
+        }
+    }
+}
+
+/// Runs of equal length that are contiguous in all images: whole images, rows or pixels.
+fn for_each_row<const N: usize>(images: &[Image; N], mut run: impl FnMut([usize; N], usize)) {
+    let image = images[0];
+    let dense_rows = images.iter().all(|image| image.pixel_stride == image.channels);
+    let dense = dense_rows && images.iter().all(|image| image.row_stride == image.width * image.channels);
+    if image.pixels() == 0 || image.channels == 0 {
+        return;
+    }
+    if dense {
+        return run(images.map(|image| image.offset), image.pixels() * image.channels);
+    }
+    for y in 0..image.height {
+        if dense_rows {
+            run(images.map(|image| image.at(y, 0)), image.width * image.channels);
+            continue;
+        }
+        for x in 0..image.width {
+            run(images.map(|image| image.at(y, x)), image.channels);
+        }
+    }
+}
+
+fn reduce_row(isa: Isa, kind: ReduceKind, row: &[f32]) -> f32 {
+    match kind {
+        ReduceKind::Mean => float::mean(isa, row),
+        ReduceKind::Sum => float::sum(isa, row),
+        ReduceKind::Max => float::max(isa, row),
+        ReduceKind::Min => float::min(isa, row),
+        ReduceKind::Prod => row.iter().product(),
+        ReduceKind::L2 => float::sum_of_squares(isa, row).sqrt(),
+    }
+}
+
+/// Geometry was checked when the plan was made, against the buffers it made itself.
+fn checked(result: Result<(), Int8Error>) {
+    if let Err(error) = result {
+        unreachable!("a lowered geometry does not run: {error}");
+    }
+}

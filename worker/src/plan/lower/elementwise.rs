@@ -1,0 +1,216 @@
+//! Element-wise operations, softmax and normalizations: floats in and out, except the addition of codes.
+
+use super::{Builder, Form, Layout, Value};
+use crate::plan::PlanError;
+use crate::plan::instruction::{Kernel, Operand};
+use holdfast_common::graph::{BinaryKind, OpId, TensorId, UnaryKind};
+use holdfast_kernels::float::{Binary, Unary};
+
+impl Builder<'_> {
+    pub(super) fn unary(&mut self, id: OpId, kind: UnaryKind) -> Result<(), PlanError> {
+        let function = unary_function(kind).ok_or_else(|| self.unsupported(id, "it has no float kernel"))?;
+        let output = self.graph.op(id).outputs[0];
+        let layout = self.native[output.0];
+        let input = self.read_real(id, 0, layout)?;
+        let result = self.define_in(output, Form::Real, layout);
+        let kernel = Kernel::Unary { function, input: input.placement.image, output: result.placement.image };
+        self.emit(id, kernel, vec![input.buffer], result.buffer);
+        Ok(())
+    }
+
+    pub(super) fn binary(&mut self, id: OpId, kind: BinaryKind) -> Result<(), PlanError> {
+        let function = binary_function(kind)
+            .ok_or_else(|| self.unsupported(id, "comparisons and logic have no kernel on samples yet"))?;
+        let op = self.graph.op(id);
+        let (left, right, output) = (op.inputs[0], op.inputs[1], op.outputs[0]);
+        let layout = self.native[output.0];
+        let shape = self.shape(output).to_vec();
+        let a = self.operand(id, 0, left, &shape, layout)?;
+        // The right operand may stay small when it is one number or one a channel.
+        let (b, form) = match self.small_operand(id, right, &shape, layout)? {
+            Some(small) => small,
+            None => {
+                let value = self.operand(id, 1, right, &shape, layout)?;
+                let image = value.placement.image;
+                (value, Operand::Full(image))
+            }
+        };
+        let result = self.define_in(output, Form::Real, layout);
+        let kernel = Kernel::Binary { function, left: a.placement.image, right: form, output: result.placement.image };
+        self.emit(id, kernel, vec![a.buffer, b.buffer], result.buffer);
+        Ok(())
+    }
+
+    /// An operand at the output's full shape.
+    fn operand(
+        &mut self,
+        id: OpId,
+        input: usize,
+        tensor: TensorId,
+        shape: &[usize],
+        layout: Layout,
+    ) -> Result<Value, PlanError> {
+        let same = self.shape(tensor) == shape;
+        let value = self.read_real(id, input, if same { layout } else { self.native[tensor.0] })?;
+        Ok(if same { value } else { self.expanded(id, &value, shape, layout) })
+    }
+
+    /// An operand that is a constant number, or a constant number a channel of the output's innermost storage axis.
+    fn small_operand(
+        &mut self,
+        id: OpId,
+        tensor: TensorId,
+        shape: &[usize],
+        layout: Layout,
+    ) -> Result<Option<(Value, Operand)>, PlanError> {
+        let small = self.shape(tensor).to_vec();
+        if self.graph.tensor(tensor).constant.is_none() || self.precision.weights(id, 1).is_some() {
+            return Ok(None);
+        }
+        let total: usize = small.iter().product();
+        let channel_axis = if layout == Layout::ChannelsLast { 1 } else { shape.len().saturating_sub(1) };
+        let offset = shape.len() - small.len().min(shape.len());
+        let only_channels =
+            small.iter().enumerate().all(|(axis, extent)| *extent == 1 || axis + offset == channel_axis);
+        if total == 1 {
+            let value = self.real_in(tensor, Layout::RowMajor)?;
+            return Ok(Some((value, Operand::Scalar)));
+        }
+        if only_channels && shape.get(channel_axis) == Some(&total) {
+            let value = self.real_in(tensor, Layout::RowMajor)?;
+            return Ok(Some((value, Operand::Channels)));
+        }
+        Ok(None)
+    }
+
+    /// The addition of two tensors of codes.
+    pub(super) fn add_codes(&mut self, id: OpId) -> Result<(), PlanError> {
+        let op = self.graph.op(id);
+        let (Some(a_codes), Some(b_codes)) = (self.precision.codes(id, 0), self.precision.codes(id, 1)) else {
+            return self.binary(id, BinaryKind::Add);
+        };
+        let (a_tensor, b_tensor) = (op.inputs[0], op.inputs[1]);
+        let (activation, clamp, output) = self.clamp_behind(id);
+        let Some(output_codes) = self.only_codes(output) else {
+            return self.binary(id, BinaryKind::Add);
+        };
+        let layout = self.native[output.0];
+        let a = self.codes_in(a_tensor, a_codes, layout)?;
+        let b = self.codes_in(b_tensor, b_codes, layout)?;
+        let add = self.add_parameters(id, clamp, output_codes, true, a_codes, b_codes)?;
+        self.fused.extend(activation);
+        let result = self.define_in(output, Form::Codes(output_codes), layout);
+        let kernel =
+            Kernel::AddCodes { add, left: a.placement.image, right: b.placement.image, output: result.placement.image };
+        self.emit(id, kernel, vec![a.buffer, b.buffer], result.buffer);
+        Ok(())
+    }
+
+    pub(super) fn softmax(&mut self, id: OpId, axis: usize, log: bool) -> Result<(), PlanError> {
+        let output = self.graph.op(id).outputs[0];
+        let shape = self.shape(output).to_vec();
+        let last = shape.len().saturating_sub(1);
+        let layout = match axis {
+            axis if axis == last => Layout::RowMajor,
+            1 if crate::plan::layout::can_be_channels_last(&shape) => Layout::ChannelsLast,
+            _ => return Err(self.unsupported(id, "softmax runs along the last axis or the channels")),
+        };
+        let input = self.read_real(id, 0, layout)?;
+        let result = self.define_in(output, Form::Real, layout);
+        let kernel = Kernel::Softmax { log, input: input.placement.image, output: result.placement.image };
+        self.emit(id, kernel, vec![input.buffer], result.buffer);
+        Ok(())
+    }
+
+    pub(super) fn layer_norm(&mut self, id: OpId, axis: usize, epsilon: f32) -> Result<(), PlanError> {
+        let op = self.graph.op(id);
+        let (output, gamma) = (op.outputs[0], op.inputs[1]);
+        let beta = op.inputs.get(2).copied();
+        let shape = self.shape(output).to_vec();
+        if axis + 1 != shape.len() {
+            return Err(self.unsupported(id, "layer normalization runs over the last axis only"));
+        }
+        let input = self.read_real(id, 0, Layout::RowMajor)?;
+        let gamma = self.real_in(gamma, Layout::RowMajor)?;
+        let mut inputs = vec![input.buffer, gamma.buffer];
+        if let Some(beta) = beta {
+            inputs.push(self.real_in(beta, Layout::RowMajor)?.buffer);
+        }
+        let result = self.define_in(output, Form::Real, Layout::RowMajor);
+        let kernel = Kernel::LayerNorm { epsilon, rows: shape[..axis].iter().product(), len: shape[axis] };
+        self.emit(id, kernel, inputs, result.buffer);
+        Ok(())
+    }
+
+    /// x·scale + shift a channel, as two passes in this order.
+    pub(super) fn scale_shift(&mut self, id: OpId) -> Result<(), PlanError> {
+        let op = self.graph.op(id);
+        let (scale, shift, output) = (op.inputs[1], op.inputs[2], op.outputs[0]);
+        let layout = self.native[output.0];
+        if layout != Layout::ChannelsLast && self.shape(output).len() != 2 {
+            return Err(self.unsupported(id, "batch normalization runs on [1, C], [1, C, L] and [1, C, H, W]"));
+        }
+        let input = self.read_real(id, 0, layout)?;
+        let scale = self.real_in(scale, Layout::RowMajor)?;
+        let shift = self.real_in(shift, Layout::RowMajor)?;
+        let result = self.define_in(output, Form::Real, layout);
+        let (input_image, image) = (input.placement.image, result.placement.image);
+        let (placement, elements) = crate::plan::Placement::new(self.shape(output), layout, [0; 4]);
+        let scaled = self.allocate(crate::plan::buffer::BufferKind::F32, &placement, elements);
+        let scaled_image = placement.image;
+        let multiply =
+            Kernel::Binary { function: Binary::Mul, left: input_image, right: Operand::Channels, output: scaled_image };
+        self.emit(id, multiply, vec![input.buffer, scale.buffer], scaled);
+        let add = Kernel::Binary { function: Binary::Add, left: scaled_image, right: Operand::Channels, output: image };
+        self.emit(id, add, vec![scaled, shift.buffer], result.buffer);
+        Ok(())
+    }
+}
+
+/// The kernel of a unary function; `None` for logic.
+fn unary_function(kind: UnaryKind) -> Option<Unary> {
+    Some(match kind {
+        UnaryKind::Relu => Unary::Clamp { lo: 0.0, hi: f32::INFINITY },
+        UnaryKind::Clip { min, max } => Unary::Clamp { lo: min, hi: max },
+        UnaryKind::LeakyRelu { alpha } => Unary::LeakyRelu { alpha },
+        UnaryKind::Sigmoid => Unary::Sigmoid,
+        UnaryKind::HardSigmoid { alpha, beta } => Unary::HardSigmoid { alpha, beta },
+        UnaryKind::HardSwish => Unary::HardSwish,
+        UnaryKind::Tanh => Unary::Tanh,
+        UnaryKind::Erf => Unary::Erf,
+        UnaryKind::Gelu { tanh: false } => Unary::Gelu,
+        UnaryKind::Gelu { tanh: true } => Unary::GeluTanh,
+        UnaryKind::Exp => Unary::Exp,
+        UnaryKind::Log => Unary::Log,
+        UnaryKind::Sqrt => Unary::Sqrt,
+        UnaryKind::Reciprocal => Unary::Reciprocal,
+        UnaryKind::Abs => Unary::Abs,
+        UnaryKind::Neg => Unary::Neg,
+        UnaryKind::Floor => Unary::Floor,
+        UnaryKind::Ceil => Unary::Ceil,
+        UnaryKind::Round => Unary::RoundHalfEven,
+        UnaryKind::Softplus => Unary::Softplus,
+        UnaryKind::Elu { .. } | UnaryKind::Not => return None,
+    })
+}
+
+/// The kernel of a binary function; `None` for comparisons and logic.
+fn binary_function(kind: BinaryKind) -> Option<Binary> {
+    Some(match kind {
+        BinaryKind::Add => Binary::Add,
+        BinaryKind::Sub => Binary::Sub,
+        BinaryKind::Mul => Binary::Mul,
+        BinaryKind::Div => Binary::Div,
+        BinaryKind::Pow => Binary::Pow,
+        BinaryKind::Min => Binary::Min,
+        BinaryKind::Max => Binary::Max,
+        BinaryKind::Prelu => Binary::Prelu,
+        BinaryKind::Equal
+        | BinaryKind::Less
+        | BinaryKind::LessOrEqual
+        | BinaryKind::Greater
+        | BinaryKind::GreaterOrEqual
+        | BinaryKind::And
+        | BinaryKind::Or => return None,
+    })
+}

@@ -1,0 +1,162 @@
+//! Getting a tensor in the form and layout an operation wants: quantize, dequantize, change layout, once each.
+
+use super::{Builder, Form, ParamsId, Value};
+use crate::plan::PlanError;
+use crate::plan::buffer::BufferKind;
+use crate::plan::instruction::Kernel;
+use crate::plan::layout::{Layout, Placement};
+use crate::plan::rearrange::Recorder;
+use holdfast_common::graph::{OpId, TensorId};
+use holdfast_common::quantization::codes::quantize_weights;
+use holdfast_common::scheme::QuantParams;
+use std::sync::Arc;
+
+impl Builder<'_> {
+    /// A tensor as floats in its native layout.
+    pub(super) fn real(&mut self, tensor: TensorId) -> Result<Value, PlanError> {
+        self.real_in(tensor, self.native[tensor.0])
+    }
+
+    /// What an operation reads at an input, as floats: codes are dequantized where the scheme has a quantizer.
+    pub(super) fn read_real(&mut self, op: OpId, input: usize, layout: Layout) -> Result<Value, PlanError> {
+        let tensor = self.graph.op(op).inputs[input];
+        if let Some(params) = self.precision.weights(op, input) {
+            return self.quantized_constant(tensor, params, layout);
+        }
+        match self.precision.codes(op, input) {
+            Some(id) => self.dequantized_in(tensor, id, layout),
+            None => self.real_in(tensor, layout),
+        }
+    }
+
+    /// A constant after quantization, for operations that have no int8 kernel.
+    fn quantized_constant(
+        &mut self,
+        tensor: TensorId,
+        params: &QuantParams,
+        layout: Layout,
+    ) -> Result<Value, PlanError> {
+        let constant = self.graph.tensor(tensor).constant.as_ref().and_then(|constant| constant.as_f32());
+        let Some(array) = constant else {
+            return Err(PlanError::Scheme {
+                problem: format!(
+                    "`{}` has weight quant params but is no float32 constant",
+                    self.graph.tensor(tensor).name
+                ),
+            });
+        };
+        let mut values = quantize_weights(array, params).mapv(f32::from);
+        for (index, value) in values.indexed_iter_mut() {
+            let slice = params.axis.map_or(0, |axis| index[axis]);
+            *value = params.scales[slice] * (*value - params.zero_points[slice] as f32);
+        }
+        let (placement, elements) = Placement::new(self.shape(tensor), layout, [0; 4]);
+        let buffer = self.allocate(BufferKind::F32, &placement, elements);
+        let mut stored = vec![0.0; elements];
+        placement.scatter(values.iter().copied(), &mut stored);
+        self.constants.push((buffer, Arc::new(stored)));
+        Ok(Value { buffer, placement })
+    }
+
+    /// A tensor's codes as floats.
+    fn dequantized_in(&mut self, tensor: TensorId, id: ParamsId, layout: Layout) -> Result<Value, PlanError> {
+        let key = (tensor, id, layout);
+        if let Some(known) = self.dequantized.get(&key) {
+            return Ok(known.clone());
+        }
+        let codes = self.codes_in(tensor, id, layout)?;
+        let border = if layout == Layout::ChannelsLast { self.border[tensor.0] } else { [0; 4] };
+        let (placement, elements) = Placement::new(self.shape(tensor), layout, border);
+        let buffer = self.allocate(BufferKind::F32, &placement, elements);
+        let value = Value { buffer, placement };
+        let kernel = Kernel::Dequantize {
+            params: self.precision.get(id),
+            input: codes.placement.image,
+            output: value.placement.image,
+        };
+        self.emit(self.maker(tensor), kernel, vec![codes.buffer], value.buffer);
+        self.dequantized.insert(key, value.clone());
+        Ok(value)
+    }
+
+    /// A tensor as unquantized floats in a layout.
+    pub(super) fn real_in(&mut self, tensor: TensorId, layout: Layout) -> Result<Value, PlanError> {
+        if let Some(value) = self.values.get(&(tensor, Form::Real, layout)) {
+            return Ok(value.clone());
+        }
+        if let Some(constant) = &self.graph.tensor(tensor).constant {
+            let Some(array) = constant.as_f32() else {
+                return Err(PlanError::Scheme {
+                    problem: format!(
+                        "constant `{}` is {}, not float32",
+                        self.graph.tensor(tensor).name,
+                        constant.data_type()
+                    ),
+                });
+            };
+            let value = self.define_in(tensor, Form::Real, layout);
+            let mut stored = vec![0.0; self.specs[value.buffer.0].elements];
+            value.placement.scatter(array.iter().copied(), &mut stored);
+            self.constants.push((value.buffer, Arc::new(stored)));
+            return Ok(value);
+        }
+        let other = other_layout(layout);
+        if let Some(source) = self.values.get(&(tensor, Form::Real, other)).cloned() {
+            return Ok(self.relayout(tensor, Form::Real, &source, layout));
+        }
+        let codes = (0..self.precision.params.len()).map(ParamsId).find(|id| {
+            [layout, other].iter().any(|layout| self.values.contains_key(&(tensor, Form::Codes(*id), *layout)))
+        });
+        match codes {
+            Some(id) => self.dequantized_in(tensor, id, layout),
+            None => Err(PlanError::Scheme {
+                problem: format!("`{}` is read before it is computed", self.graph.tensor(tensor).name),
+            }),
+        }
+    }
+
+    /// A tensor as codes in a layout.
+    pub(super) fn codes_in(&mut self, tensor: TensorId, id: ParamsId, layout: Layout) -> Result<Value, PlanError> {
+        let form = Form::Codes(id);
+        if let Some(value) = self.values.get(&(tensor, form, layout)) {
+            return Ok(value.clone());
+        }
+        if let Some(source) = self.values.get(&(tensor, form, other_layout(layout))).cloned() {
+            return Ok(self.relayout(tensor, form, &source, layout));
+        }
+        let source = self.real_in(tensor, layout)?;
+        let value = self.define_in(tensor, form, layout);
+        let kernel = Kernel::Quantize {
+            params: self.precision.get(id),
+            input: source.placement.image,
+            output: value.placement.image,
+        };
+        self.emit(self.maker(tensor), kernel, vec![source.buffer], value.buffer);
+        Ok(value)
+    }
+
+    /// The operation that makes a tensor, for attribution; the first reader where it is an input.
+    fn maker(&self, tensor: TensorId) -> OpId {
+        let tensor = self.graph.tensor(tensor);
+        tensor.producer.or_else(|| tensor.consumers.first().map(|(op, _)| *op)).unwrap_or(OpId(0))
+    }
+
+    fn relayout(&mut self, tensor: TensorId, form: Form, source: &Value, layout: Layout) -> Value {
+        let value = self.define_in(tensor, form, layout);
+        let mut recorder = Recorder::default();
+        let pairs = source.placement.positions().into_iter().zip(value.placement.positions());
+        for (from, to) in pairs {
+            recorder.copy(0, from, to);
+        }
+        let kernel = Kernel::Rearrange { rearrangement: Arc::new(recorder.finish()), fill: 0.0 };
+        self.emit(self.maker(tensor), kernel, vec![source.buffer], value.buffer);
+        value
+    }
+}
+
+fn other_layout(layout: Layout) -> Layout {
+    match layout {
+        Layout::RowMajor => Layout::ChannelsLast,
+        Layout::ChannelsLast => Layout::RowMajor,
+    }
+}

@@ -1,0 +1,123 @@
+//! What an operation may take over from those behind it: a clamp, and the quantized addition of a residual.
+
+use super::{Builder, Form};
+use crate::plan::layout::Layout;
+use crate::plan::precision::ParamsId;
+use holdfast_common::graph::{BinaryKind, OpId, OpKind, TensorId, UnaryKind};
+use holdfast_kernels::int8::CodeParams;
+
+/// A clamp in real numbers; infinite where there is none.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Clamp {
+    /// Lower bound.
+    pub lo: f32,
+    /// Upper bound.
+    pub hi: f32,
+}
+
+impl Clamp {
+    /// Keeps everything.
+    pub(super) const NONE: Clamp = Clamp { lo: f32::NEG_INFINITY, hi: f32::INFINITY };
+
+    /// The clamp in codes: bounds of the code range and of the clamp, whichever is tighter.
+    ///
+    /// Rounding is monotone, so clamping codes equals clamping reals before they are rounded.
+    pub(super) fn in_codes(self, params: &CodeParams) -> (u8, u8) {
+        let code = |bound: f32| {
+            let code = (bound / params.scale).round_ties_even() + f32::from(params.zero_point);
+            code.clamp(f32::from(params.lo), f32::from(params.hi)) as u8
+        };
+        (code(self.lo), code(self.hi))
+    }
+}
+
+/// The addition that a convolution's epilogue takes over.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct FusedAdd {
+    /// The addition.
+    pub op: OpId,
+    /// The other operand.
+    pub other: TensorId,
+    /// Codes of the other operand.
+    pub residual: ParamsId,
+    /// Whether the convolution is the addition's first operand.
+    pub is_first: bool,
+    /// The tensor the addition (and its clamp) makes.
+    pub output: TensorId,
+    /// Codes of that tensor.
+    pub output_codes: ParamsId,
+    /// The addition's clamp.
+    pub clamp: Clamp,
+    /// The clamp operation behind the addition.
+    pub activation: Option<OpId>,
+}
+
+impl Builder<'_> {
+    /// The only reader of a tensor that nobody else looks at.
+    fn sole_reader(&self, tensor: TensorId) -> Option<(OpId, usize)> {
+        let looked_at = self.graph.outputs.contains(&tensor) || self.observed.contains(&tensor);
+        match self.graph.tensor(tensor).consumers.as_slice() {
+            [reader] if !looked_at => Some(*reader),
+            _ => None,
+        }
+    }
+
+    /// The clamp behind an operation that can be fused into it: the operation, its bounds and the tensor it makes.
+    pub(super) fn clamp_behind(&self, id: OpId) -> (Option<OpId>, Clamp, TensorId) {
+        let output = self.graph.op(id).outputs[0];
+        let none = (None, Clamp::NONE, output);
+        let Some((reader, input)) = self.sole_reader(output) else { return none };
+        if self.precision.codes(reader, input).is_some() {
+            return none;
+        }
+        let clamp = match self.graph.op(reader).kind {
+            OpKind::Unary(UnaryKind::Relu) => Clamp { lo: 0.0, hi: f32::INFINITY },
+            OpKind::Unary(UnaryKind::Clip { min, max }) => Clamp { lo: min, hi: max },
+            _ => return none,
+        };
+        (Some(reader), clamp, self.graph.op(reader).outputs[0])
+    }
+
+    /// The codes a tensor is wanted in, when nobody wants its floats.
+    pub(super) fn only_codes(&self, tensor: TensorId) -> Option<ParamsId> {
+        if self.observed.contains(&tensor) { None } else { self.precision.sole_codes(self.graph, tensor) }
+    }
+
+    /// Whether an addition has two data operands of one shape that both come as codes.
+    pub(super) fn adds_codes(&self, id: OpId) -> bool {
+        let op = self.graph.op(id);
+        let data = |input: usize| {
+            self.precision.codes(id, input).is_some() && self.graph.tensor(op.inputs[input]).constant.is_none()
+        };
+        matches!(op.kind, OpKind::Binary(BinaryKind::Add))
+            && data(0)
+            && data(1)
+            && self.shape(op.inputs[0]) == self.shape(op.inputs[1])
+    }
+
+    /// The addition behind a convolution (whose clamped output is `tensor`, wanted only in codes) that its
+    /// epilogue can take over, because the other operand is there already.
+    pub(super) fn add_behind(&self, tensor: TensorId, layout: Layout) -> Option<FusedAdd> {
+        let (op, input) = self.sole_reader(tensor)?;
+        if self.fused.contains(&op) || !self.adds_codes(op) {
+            return None;
+        }
+        let other = self.graph.op(op).inputs[1 - input];
+        let residual = self.precision.codes(op, 1 - input)?;
+        let there =
+            [Form::Real, Form::Codes(residual)].iter().any(|form| self.values.contains_key(&(other, *form, layout)));
+        let (activation, clamp, output) = self.clamp_behind(op);
+        let output_codes = self.only_codes(output)?;
+        let is_first = input == 0;
+        (there && other != tensor).then_some(FusedAdd {
+            op,
+            other,
+            residual,
+            is_first,
+            output,
+            output_codes,
+            clamp,
+            activation,
+        })
+    }
+}

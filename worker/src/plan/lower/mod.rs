@@ -1,0 +1,270 @@
+//! Lowering: from graph and precision to instructions, with fusions, layouts and buffers decided.
+
+mod elementwise;
+mod forms;
+mod fusion;
+mod memory;
+mod moves;
+mod pooling;
+mod product;
+
+use super::buffer::{BufferId, BufferKind, BufferSpec};
+use super::instruction::{Instruction, Kernel};
+use super::layout::{Layout, Placement, can_be_channels_last};
+use super::precision::{ParamsId, Precision};
+use super::{PackedCache, Plan, PlanError, Port};
+use holdfast_common::Digest;
+use holdfast_common::graph::{BinaryKind, Graph, OpId, OpKind, ReduceKind, TensorId};
+use holdfast_kernels::Isa;
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, Mutex};
+
+/// What a value holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Form {
+    /// Floats.
+    Real,
+    /// Codes under these quant params.
+    Codes(ParamsId),
+}
+
+/// A tensor in one form and layout, in a buffer.
+#[derive(Clone, Debug)]
+struct Value {
+    buffer: BufferId,
+    placement: Placement,
+}
+
+/// The state of lowering.
+struct Builder<'a> {
+    graph: &'a Graph,
+    precision: Precision<'a>,
+    scheme: Option<Digest>,
+    isa: Isa,
+    cache: &'a PackedCache,
+    observed: &'a BTreeSet<TensorId>,
+    /// The layout each tensor is made in.
+    native: Vec<Layout>,
+    /// The border each tensor's readers want.
+    border: Vec<[usize; 4]>,
+    values: HashMap<(TensorId, Form, Layout), Value>,
+    specs: Vec<BufferSpec>,
+    constants: Vec<(BufferId, Arc<Vec<f32>>)>,
+    instructions: Vec<Instruction>,
+    /// Floats that went through a quantizer, for readers without an int8 kernel.
+    dequantized: HashMap<(TensorId, ParamsId, Layout), Value>,
+    /// Operations whose work an earlier instruction has taken over.
+    fused: BTreeSet<OpId>,
+}
+
+/// Lowers a graph.
+pub(super) fn lower(
+    graph: &Graph,
+    precision: Precision<'_>,
+    scheme: Option<Digest>,
+    isa: Isa,
+    cache: &PackedCache,
+    observed: &BTreeSet<TensorId>,
+) -> Result<Plan, PlanError> {
+    let mut builder = Builder {
+        graph,
+        precision,
+        scheme,
+        isa,
+        cache,
+        observed,
+        native: native_layouts(graph),
+        border: borders(graph),
+        values: HashMap::new(),
+        specs: Vec::new(),
+        constants: Vec::new(),
+        instructions: Vec::new(),
+        dequantized: HashMap::new(),
+        fused: BTreeSet::new(),
+    };
+    let mut inputs = Vec::new();
+    for &tensor in &graph.inputs {
+        let value = builder.define(tensor, Form::Real);
+        inputs.push(builder.port(tensor, value));
+    }
+    for (id, _) in graph.ops() {
+        if !builder.fused.contains(&id) {
+            builder.operation(id)?;
+        }
+    }
+    let mut outputs = Vec::new();
+    for &tensor in &graph.outputs {
+        let value = builder.real(tensor)?;
+        outputs.push(builder.port(tensor, value));
+    }
+    let mut kept = Vec::new();
+    for &tensor in observed {
+        let value = builder.real(tensor)?;
+        kept.push(builder.port(tensor, value));
+    }
+    Ok(builder.finish(inputs, outputs, kept))
+}
+
+impl Builder<'_> {
+    fn port(&self, tensor: TensorId, value: Value) -> Port {
+        let name = self.graph.tensor(tensor).name.clone();
+        Port { name, tensor, placement: value.placement, buffer: value.buffer }
+    }
+
+    /// Lowers one operation that nothing has been fused into an earlier one.
+    fn operation(&mut self, id: OpId) -> Result<(), PlanError> {
+        let op = self.graph.op(id);
+        match &op.kind {
+            OpKind::Conv(attributes) => self.convolution(id, attributes),
+            OpKind::Gemm { .. } => self.gemm(id),
+            OpKind::MatMul => self.matmul(id),
+            OpKind::Unary(kind) => self.unary(id, *kind),
+            OpKind::Binary(BinaryKind::Add) if self.adds_codes(id) => self.add_codes(id),
+            OpKind::Binary(kind) => self.binary(id, *kind),
+            OpKind::MaxPool(attributes) => self.max_pool(id, attributes),
+            OpKind::AveragePool(attributes) => self.average_pool(id, attributes),
+            OpKind::GlobalAveragePool => self.global_average(id),
+            OpKind::GlobalMaxPool => self.reduce(id, ReduceKind::Max),
+            OpKind::Reduce { kind: ReduceKind::Mean, .. } if self.is_spatial_mean(id) => self.global_average(id),
+            OpKind::Reduce { kind, .. } => self.reduce(id, *kind),
+            OpKind::Softmax { axis, log } => self.softmax(id, *axis, *log),
+            OpKind::ScaleShift => self.scale_shift(id),
+            OpKind::LayerNormalization { axis, epsilon } => self.layer_norm(id, *axis, *epsilon),
+            OpKind::Resize { mode, coordinates, scales } => self.resize(id, *mode, *coordinates, scales),
+            OpKind::Reshape
+            | OpKind::Transpose { .. }
+            | OpKind::Concat { .. }
+            | OpKind::Split { .. }
+            | OpKind::Slice { .. }
+            | OpKind::Pad { .. }
+            | OpKind::Gather { .. }
+            | OpKind::Expand
+            | OpKind::Tile { .. }
+            | OpKind::DepthToSpace { .. } => self.moves(id),
+            OpKind::ConvTranspose(_) | OpKind::Cast | OpKind::ArgMax { .. } | OpKind::Where => {
+                Err(self.unsupported(id, "there is no kernel for this operator yet"))
+            }
+        }
+    }
+
+    fn unsupported(&self, id: OpId, problem: impl Into<String>) -> PlanError {
+        let op = self.graph.op(id);
+        PlanError::Unsupported { operation: op.name.clone(), kind: op.kind.name(), problem: problem.into() }
+    }
+
+    fn shape(&self, tensor: TensorId) -> &[usize] {
+        &self.graph.tensor(tensor).shape
+    }
+
+    fn emit(&mut self, op: OpId, kernel: Kernel, inputs: Vec<BufferId>, output: BufferId) {
+        self.instructions.push(Instruction { kernel, isa: self.isa, inputs, output, operations: vec![op] });
+    }
+
+    /// A new buffer for a tensor in a form, in its native layout.
+    fn define(&mut self, tensor: TensorId, form: Form) -> Value {
+        self.define_in(tensor, form, self.native[tensor.0])
+    }
+
+    /// A new buffer for a tensor in a form and layout.
+    fn define_in(&mut self, tensor: TensorId, form: Form, layout: Layout) -> Value {
+        let border = if layout == Layout::ChannelsLast { self.border[tensor.0] } else { [0; 4] };
+        let (placement, elements) = Placement::new(self.shape(tensor), layout, border);
+        let buffer = self.allocate(self.buffer_kind(form), &placement, elements);
+        let value = Value { buffer, placement };
+        self.values.insert((tensor, form, layout), value.clone());
+        value
+    }
+
+    fn buffer_kind(&self, form: Form) -> BufferKind {
+        match form {
+            Form::Real => BufferKind::F32,
+            Form::Codes(id) => BufferKind::U8 { fill: self.precision.get(id).zero_point },
+        }
+    }
+
+    /// A new buffer.
+    fn allocate(&mut self, kind: BufferKind, placement: &Placement, elements: usize) -> BufferId {
+        self.specs.push(BufferSpec { kind, image: placement.image, elements });
+        BufferId(self.specs.len() - 1)
+    }
+}
+
+/// Operations whose kernels want channels last.
+fn wants_channels_last(kind: &OpKind) -> bool {
+    matches!(
+        kind,
+        OpKind::Conv(_)
+            | OpKind::ConvTranspose(_)
+            | OpKind::MaxPool(_)
+            | OpKind::AveragePool(_)
+            | OpKind::GlobalAveragePool
+            | OpKind::GlobalMaxPool
+            | OpKind::Resize { .. }
+            | OpKind::ScaleShift
+            | OpKind::DepthToSpace { .. }
+    )
+}
+
+/// Operations that work in whatever layout their first input has.
+fn follows_its_input(kind: &OpKind) -> bool {
+    matches!(
+        kind,
+        OpKind::Unary(_)
+            | OpKind::Binary(_)
+            | OpKind::Concat { .. }
+            | OpKind::Split { .. }
+            | OpKind::Slice { .. }
+            | OpKind::Pad { .. }
+            | OpKind::Expand
+            | OpKind::Reduce { .. }
+    )
+}
+
+/// The layout each tensor is made in: channels last around convolutions and pools, row-major elsewhere.
+fn native_layouts(graph: &Graph) -> Vec<Layout> {
+    let mut layouts = vec![Layout::RowMajor; graph.tensors.len()];
+    let wanted = |id: TensorId| {
+        graph.tensor(id).consumers.iter().any(|&(op, input)| input == 0 && wants_channels_last(&graph.op(op).kind))
+    };
+    for &input in &graph.inputs {
+        if can_be_channels_last(&graph.tensor(input).shape) && wanted(input) {
+            layouts[input.0] = Layout::ChannelsLast;
+        }
+    }
+    for (_, op) in graph.ops() {
+        for output in &op.outputs {
+            let shape = &graph.tensor(*output).shape;
+            let first = op.inputs.iter().find(|input| graph.tensor(**input).constant.is_none());
+            let follows = follows_its_input(&op.kind)
+                && first.is_some_and(|first| {
+                    layouts[first.0] == Layout::ChannelsLast && graph.tensor(*first).shape.len() == shape.len()
+                });
+            let last = wants_channels_last(&op.kind)
+                || follows
+                || (matches!(op.kind, OpKind::Transpose { .. } | OpKind::Reshape | OpKind::Gather { .. })
+                    && wanted(*output));
+            if last && can_be_channels_last(shape) {
+                layouts[output.0] = Layout::ChannelsLast;
+            }
+        }
+    }
+    layouts
+}
+
+/// The widest padding any convolution that reads a tensor wants around it.
+fn borders(graph: &Graph) -> Vec<[usize; 4]> {
+    let mut borders = vec![[0; 4]; graph.tensors.len()];
+    for (_, op) in graph.ops() {
+        let OpKind::Conv(attributes) = &op.kind else { continue };
+        let (begin, end) = (&attributes.pads_begin, &attributes.pads_end);
+        let wanted = match (begin.as_slice(), end.as_slice()) {
+            ([left], [right]) => [0, *left, 0, *right],
+            ([top, left], [bottom, right]) => [*top, *left, *bottom, *right],
+            _ => continue,
+        };
+        for (have, want) in borders[op.inputs[0].0].iter_mut().zip(wanted) {
+            *have = want.max(*have);
+        }
+    }
+    borders
+}

@@ -1,0 +1,239 @@
+//! Pools, reductions and resizing.
+
+use super::{Builder, Form, Layout, Value};
+use crate::plan::PlanError;
+use crate::plan::buffer::BufferKind;
+use crate::plan::instruction::{CodesFinish, Kernel, ResizeKernel};
+use crate::plan::layout::{Placement, can_be_channels_last};
+use crate::plan::rearrange::Recorder;
+use holdfast_common::graph::{
+    CoordinateMode, NearestMode, OpId, OpKind, PoolAttributes, ReduceKind, ResizeMode, TensorId,
+};
+use holdfast_kernels::float::{Axis, Coordinates, Divisor, Nearest};
+use holdfast_kernels::int8::AverageCount;
+use holdfast_kernels::{ConvGeometry, Image};
+use std::sync::Arc;
+
+impl Builder<'_> {
+    pub(super) fn max_pool(&mut self, id: OpId, attributes: &PoolAttributes) -> Result<(), PlanError> {
+        let op = self.graph.op(id);
+        let (tensor, output) = (op.inputs[0], op.outputs[0]);
+        match self.precision.codes(id, 0) {
+            Some(codes) => {
+                let input = self.codes_in(tensor, codes, Layout::ChannelsLast)?;
+                let result = self.define_in(output, Form::Codes(codes), Layout::ChannelsLast);
+                let geometry = self.pool_geometry(id, attributes, &input, &result)?;
+                self.emit(id, Kernel::MaxPoolCodes { geometry }, vec![input.buffer], result.buffer);
+            }
+            None => {
+                let input = self.read_real(id, 0, Layout::ChannelsLast)?;
+                let result = self.define_in(output, Form::Real, Layout::ChannelsLast);
+                let geometry = self.pool_geometry(id, attributes, &input, &result)?;
+                self.emit(id, Kernel::MaxPoolFloat { geometry }, vec![input.buffer], result.buffer);
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn average_pool(&mut self, id: OpId, attributes: &PoolAttributes) -> Result<(), PlanError> {
+        let op = self.graph.op(id);
+        let (tensor, output) = (op.inputs[0], op.outputs[0]);
+        let bottom_right = match attributes.pads_end.as_slice() {
+            [right] => [0, *right],
+            [bottom, right] => [*bottom, *right],
+            _ => [0, 0],
+        };
+        match self.precision.codes(id, 0) {
+            Some(codes) => {
+                let input = self.codes_in(tensor, codes, Layout::ChannelsLast)?;
+                let (result, finish) = self.pool_finish(output, codes);
+                let geometry = self.pool_geometry(id, attributes, &input, &result)?;
+                let kernel = Kernel::AveragePoolCodes {
+                    geometry,
+                    count: if attributes.count_include_pad { AverageCount::Window } else { AverageCount::Valid },
+                    finish,
+                };
+                self.emit(id, kernel, vec![input.buffer], result.buffer);
+            }
+            None => {
+                let input = self.read_real(id, 0, Layout::ChannelsLast)?;
+                let result = self.define_in(output, Form::Real, Layout::ChannelsLast);
+                let geometry = self.pool_geometry(id, attributes, &input, &result)?;
+                let divisor = if attributes.count_include_pad {
+                    Divisor::PaddedTaps { pad_bottom: bottom_right[0], pad_right: bottom_right[1] }
+                } else {
+                    Divisor::InsideTaps
+                };
+                self.emit(id, Kernel::AveragePoolFloat { geometry, divisor }, vec![input.buffer], result.buffer);
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a mean runs over exactly the spatial axes of a channels-last tensor.
+    pub(super) fn is_spatial_mean(&self, id: OpId) -> bool {
+        let op = self.graph.op(id);
+        let shape = self.shape(op.inputs[0]);
+        let spatial: Vec<usize> = (2..shape.len()).collect();
+        matches!(&op.kind, OpKind::Reduce { kind: ReduceKind::Mean, axes, .. } if *axes == spatial)
+            && can_be_channels_last(shape)
+    }
+
+    pub(super) fn global_average(&mut self, id: OpId) -> Result<(), PlanError> {
+        let op = self.graph.op(id);
+        let (tensor, output) = (op.inputs[0], op.outputs[0]);
+        match self.precision.codes(id, 0) {
+            Some(codes) => {
+                let input = self.codes_in(tensor, codes, Layout::ChannelsLast)?;
+                let (result, finish) = self.pool_finish(output, codes);
+                let image = input.placement.image;
+                let geometry = whole_image(image, result.placement.image);
+                let kernel = Kernel::AveragePoolCodes { geometry, count: AverageCount::Valid, finish };
+                self.emit(id, kernel, vec![input.buffer], result.buffer);
+            }
+            None => {
+                let input = self.read_real(id, 0, Layout::ChannelsLast)?;
+                let result = self.define(output, Form::Real);
+                let (image, offset) = (input.placement.image, result.placement.image.offset);
+                self.emit(id, Kernel::GlobalAverageFloat { image, offset }, vec![input.buffer], result.buffer);
+            }
+        }
+        Ok(())
+    }
+
+    /// Where an average of codes goes: codes when nobody wants floats.
+    fn pool_finish(&mut self, output: TensorId, input: super::ParamsId) -> (Value, CodesFinish) {
+        let x = self.precision.get(input);
+        match self.only_codes(output) {
+            Some(codes) => {
+                let y = self.precision.get(codes);
+                let result = self.define(output, Form::Codes(codes));
+                (result, CodesFinish::Codes { input: x, output: y })
+            }
+            None => (self.define(output, Form::Real), CodesFinish::Float { input: x }),
+        }
+    }
+
+    fn pool_geometry(
+        &self,
+        id: OpId,
+        attributes: &PoolAttributes,
+        input: &Value,
+        output: &Value,
+    ) -> Result<ConvGeometry, PlanError> {
+        let pair = |values: &[usize], missing: usize| match values {
+            [width] => Ok([missing, *width]),
+            [height, width] => Ok([*height, *width]),
+            _ => Err(self.unsupported(id, format!("{} spatial axes; 1 and 2 are supported", values.len()))),
+        };
+        let (kernel, strides) = (pair(&attributes.kernel, 1)?, pair(&attributes.strides, 1)?);
+        let (dilations, pads) = (pair(&attributes.dilations, 1)?, pair(&attributes.pads_begin, 0)?);
+        Ok(ConvGeometry {
+            kernel_h: kernel[0],
+            kernel_w: kernel[1],
+            stride_h: strides[0],
+            stride_w: strides[1],
+            dilation_h: dilations[0],
+            dilation_w: dilations[1],
+            pad_top: pads[0],
+            pad_left: pads[1],
+            input: input.placement.image,
+            output: output.placement.image,
+        })
+    }
+
+    pub(super) fn reduce(&mut self, id: OpId, kind: ReduceKind) -> Result<(), PlanError> {
+        let op = self.graph.op(id);
+        let (tensor, output) = (op.inputs[0], op.outputs[0]);
+        let shape = self.shape(tensor).to_vec();
+        let axes: Vec<usize> = match &op.kind {
+            OpKind::Reduce { axes, .. } => axes.clone(),
+            _ => (2..shape.len()).collect(),
+        };
+        let input = self.read_real(id, 0, self.native[tensor.0])?;
+        let kept: Vec<usize> = (0..shape.len()).filter(|axis| !axes.contains(axis)).collect();
+        let permutation: Vec<usize> = kept.iter().chain(&axes).copied().collect();
+        let permuted: Vec<usize> = permutation.iter().map(|axis| shape[*axis]).collect();
+        let len: usize = axes.iter().map(|axis| shape[*axis]).product();
+        let (placement, elements) = Placement::new(&permuted, Layout::RowMajor, [0; 4]);
+        let buffer = self.allocate(BufferKind::F32, &placement, elements);
+        let mut recorder = Recorder::default();
+        let strides = input.placement.strides();
+        let mut sources = vec![input.placement.image.offset];
+        for &axis in &permutation {
+            sources = sources
+                .iter()
+                .flat_map(|source| (0..shape[axis]).map(|index| source + index * strides[axis]).collect::<Vec<_>>())
+                .collect();
+        }
+        sources.into_iter().enumerate().for_each(|(target, source)| recorder.copy(0, source, target));
+        let rearrangement = Arc::new(recorder.finish());
+        self.emit(id, Kernel::Rearrange { rearrangement, fill: 0.0 }, vec![input.buffer], buffer);
+        let result = self.define_in(output, Form::Real, Layout::RowMajor);
+        let rows: usize = kept.iter().map(|axis| shape[*axis]).product();
+        self.emit(id, Kernel::ReduceRows { kind, rows, len }, vec![buffer], result.buffer);
+        Ok(())
+    }
+
+    pub(super) fn resize(
+        &mut self,
+        id: OpId,
+        mode: ResizeMode,
+        coordinates: CoordinateMode,
+        scales: &[f32],
+    ) -> Result<(), PlanError> {
+        let op = self.graph.op(id);
+        let output = op.outputs[0];
+        let input = self.read_real(id, 0, Layout::ChannelsLast)?;
+        let result = self.define_in(output, Form::Real, Layout::ChannelsLast);
+        let (from, to) = (input.placement.image, result.placement.image);
+        let scale = |axis: usize| {
+            let missing = 2usize.saturating_sub(scales.len());
+            if axis < missing { None } else { Some(scales[axis - missing]) }
+        };
+        let rows = Axis { input: from.height, output: to.height, scale: scale(0) };
+        let columns = Axis { input: from.width, output: to.width, scale: scale(1) };
+        let coordinates = match coordinates {
+            CoordinateMode::HalfPixel => Coordinates::HalfPixel,
+            CoordinateMode::PytorchHalfPixel => Coordinates::PytorchHalfPixel,
+            CoordinateMode::AlignCorners => Coordinates::AlignCorners,
+            CoordinateMode::Asymmetric => Coordinates::Asymmetric,
+        };
+        let kernel = match mode {
+            ResizeMode::Nearest(nearest) => {
+                let nearest = match nearest {
+                    NearestMode::RoundPreferFloor => Nearest::RoundPreferFloor,
+                    NearestMode::RoundPreferCeil => Nearest::RoundPreferCeil,
+                    NearestMode::Floor => Nearest::Floor,
+                    NearestMode::Ceil => Nearest::Ceil,
+                };
+                ResizeKernel::Nearest {
+                    rows: rows.nearest(coordinates, nearest),
+                    columns: columns.nearest(coordinates, nearest),
+                }
+            }
+            ResizeMode::Linear => {
+                ResizeKernel::Linear { rows: rows.linear(coordinates), columns: columns.linear(coordinates) }
+            }
+            ResizeMode::Cubic { .. } => return Err(self.unsupported(id, "cubic resizing has no kernel; use linear")),
+        };
+        self.emit(id, Kernel::Resize { kernel, from, to }, vec![input.buffer], result.buffer);
+        Ok(())
+    }
+}
+
+/// A window that covers a whole image.
+fn whole_image(input: Image, output: Image) -> ConvGeometry {
+    ConvGeometry {
+        kernel_h: input.height,
+        kernel_w: input.width,
+        stride_h: 1,
+        stride_w: 1,
+        dilation_h: 1,
+        dilation_w: 1,
+        pad_top: 0,
+        pad_left: 0,
+        input,
+        output,
+    }
+}
