@@ -1,0 +1,92 @@
+//! The run as a person wants to see it: the few numbers both the terminal summary and the HTML page are made of.
+
+use holdfast_common::Digest;
+use serde::Serialize;
+
+/// How a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// Every metric is within its limit.
+    GoalMet,
+    /// Some metric is not; the best model found is saved.
+    GoalMissed,
+    /// Nothing had to hold.
+    NoGoal,
+}
+
+/// One run at a glance.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Overview {
+    /// The model's name.
+    pub model_name: String,
+    /// The model's digest.
+    pub model_digest: Digest,
+    /// The algorithm's name.
+    pub algorithm: String,
+    /// Constrained metrics, the one rounds are drawn by first.
+    pub metrics: Vec<MetricOverview>,
+    /// Operations that the fully quantized model runs in int8.
+    pub operations_quantized: usize,
+    /// Of these, the ones the final model runs in float, in graph order.
+    pub operations_reverted: Vec<String>,
+    /// Groups reverted.
+    pub groups_reverted: usize,
+    /// Groups there are.
+    pub groups: usize,
+    /// The first ranking, best first; empty where none was needed.
+    pub ranking: Vec<RankedGroup>,
+    /// Rounds of the loop, in order.
+    pub rounds: Vec<RoundOverview>,
+    /// Evaluations the algorithm asked for.
+    pub evaluations: u64,
+    /// Samples in these.
+    pub samples: u64,
+    /// How the run ended.
+    pub outcome: Outcome,
+}
+
+/// One metric from float to final.
+#[derive(Clone, Debug, PartialEq)]
+pub struct MetricOverview {
+    /// Its name.
+    pub name: String,
+    /// Of the float model.
+    pub baseline: f64,
+    /// Of the fully quantized model.
+    pub int8: f64,
+    /// Of the model that was written.
+    pub result: f64,
+    /// Drop of the fully quantized model, positive where worse, in the metric's unit.
+    pub int8_drop: f64,
+    /// Drop of the model that was written.
+    pub result_drop: f64,
+    /// The largest drop allowed, in the metric's unit; `None`: nothing had to hold.
+    pub limit: Option<f64>,
+}
+
+/// A group and what it was ranked by.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RankedGroup {
+    /// Its name.
+    pub name: String,
+    /// Higher is better to revert.
+    pub score: f64,
+}
+
+/// One round of the loop.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RoundOverview {
+    /// The group tried.
+    pub group: String,
+    /// Operations that became float with it.
+    pub operations: Vec<String>,
+    /// The first metric's value for this candidate.
+    pub value: f64,
+    /// Its drop.
+    pub drop: f64,
+    /// What was decided, in a few words.
+    pub decision: String,
+    /// Whether the group stayed reverted.
+    pub kept: bool,
+}
