@@ -3,3 +3,4 @@
 //! Never here: tokio, tonic, files, clocks, randomness but from a seed.
 
 pub mod evaluator;
+pub mod schedule;
