@@ -5,6 +5,7 @@
 pub mod accuracy_aware;
 pub mod error;
 pub mod evaluator;
+<<<<<<< HEAD
 pub mod parameters;
 pub mod quantize;
 pub mod seed;
@@ -13,3 +14,6 @@ pub mod seed;
 mod testing;
 
 pub use error::CoreError;
+=======
+pub mod schedule;
+>>>>>>> net
