@@ -5,15 +5,12 @@
 pub mod accuracy_aware;
 pub mod error;
 pub mod evaluator;
-<<<<<<< HEAD
 pub mod parameters;
 pub mod quantize;
+pub mod schedule;
 pub mod seed;
 
 #[cfg(test)]
 mod testing;
 
 pub use error::CoreError;
-=======
-pub mod schedule;
->>>>>>> net

@@ -5,14 +5,8 @@ use super::arch::{
 };
 use super::epilogue::Codes;
 use super::geometry::check_image;
-<<<<<<< HEAD
-use super::pack::Panel;
-use crate::ConvGeometry;
-use super::{AddU8, DepthRuns, Epilogue, INPUT_SLACK, Int8Error, K_GROUP, PackedWeights};
-=======
 use super::pack::{Line, Panel};
 use super::{AddU8, ConvGeometry, DepthRuns, Epilogue, INPUT_SLACK, Int8Error, K_GROUP, PackedWeights};
->>>>>>> k-int8
 use crate::{Image, Isa};
 use std::ops::Range;
 

@@ -6,8 +6,8 @@ use super::arch::{
 };
 use super::conv::{Sink, proven_to_convert};
 use super::pack::{Line, magnitude_of};
-use crate::ConvGeometry;
 use super::{Epilogue, INPUT_SLACK, Int8Error};
+use crate::ConvGeometry;
 use crate::Isa;
 use std::ops::Range;
 
