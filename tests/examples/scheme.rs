@@ -1,0 +1,120 @@
+//! Makes a scheme from an array of calibration samples, without a cluster: what the speed and parity scripts quantize with.
+//!
+//! Usage: `scheme MODEL INPUTS.npy SCHEME.json [--preset mixed] [--weights pertensor] [--bias model]`. The inputs are float32 with one
+//! sample per first index. Also writes `SCHEME.onnx`, the exported model.
+
+use holdfast_common::Digest;
+use holdfast_common::evaluation::{Evaluation, SampleIndex, SampleResult, StatisticSpec, Want};
+use holdfast_common::graph::{Graph, TensorId};
+use holdfast_common::model::Model;
+use holdfast_common::onnx::NoExternalData;
+use holdfast_core::accuracy_aware::SampleSet;
+use holdfast_core::evaluator::{Evaluator, EvaluatorError, Stage};
+use holdfast_core::parameters::{Granularity, Mode, Preset, QuantizationParameters};
+use holdfast_core::quantize::calibration::Calibration;
+use holdfast_core::quantize::default_quantization::{quantize, wanted_statistics};
+use holdfast_core::quantize::placement::place;
+use holdfast_kernels::Isa;
+use holdfast_worker::plan::{Observation, PackedCache, Plan, PlanError, Variant};
+use ndarray::{ArrayD, Axis};
+use std::collections::{BTreeMap, BTreeSet};
+use std::error::Error;
+use std::sync::Mutex;
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let mut parameters = QuantizationParameters::default();
+    let mut plain = Vec::new();
+    let mut arguments = std::env::args().skip(1);
+    while let Some(argument) = arguments.next() {
+        match argument.as_str() {
+            "--preset" if arguments.next().as_deref() == Some("mixed") => parameters.preset = Preset::Mixed,
+            "--weights" if arguments.next().as_deref() == Some("pertensor") => {
+                parameters.weights.granularity = Some(Granularity::PerTensor);
+            }
+            "--bias" if arguments.next().as_deref() == Some("model") => parameters.use_fast_bias = false,
+            _ => plain.push(argument),
+        }
+    }
+    let [model, inputs, output] = plain.as_slice() else {
+        return Err(
+            "usage: scheme MODEL INPUTS.npy SCHEME.json [--preset mixed] [--weights pertensor] [--bias model]".into()
+        );
+    };
+    let model = Model::load(&std::fs::read(model)?, &NoExternalData)?;
+    let inputs: ArrayD<f32> = ndarray_npy::read_npy(inputs)?;
+    let mut shape = inputs.shape().to_vec();
+    shape[0] = 1;
+    let input = model.inputs().first().ok_or("the model has no input")?;
+    let graph = model.graph(&BTreeMap::from([(input.name.clone(), shape)]))?;
+    let placement = place(&graph, &parameters, Mode::Default)?;
+    let wanted = wanted_statistics(&graph, &placement, &parameters, Mode::Default);
+    let local = Local { graph, inputs, published: Mutex::new(BTreeMap::new()) };
+    let workload = Digest::of(b"an array");
+    let samples = (0..local.inputs.shape()[0] as u32).map(SampleIndex).collect();
+    let set = SampleSet { workload, samples };
+    let runtime = tokio::runtime::Builder::new_current_thread().build()?;
+    let calibration = runtime.block_on(Calibration::collect(&local, &set, wanted))?;
+    let Local { graph, .. } = local;
+    let quantized = quantize(&graph, &placement, &calibration, &parameters, Mode::Default)?;
+    std::fs::write(output, serde_json::to_vec(&quantized.scheme)?)?;
+    for group in &quantized.scheme.groups {
+        println!("{}: {}", group.name, group.operations.join(", "));
+    }
+    Ok(())
+}
+
+/// Takes statistics in this thread.
+struct Local {
+    graph: Graph,
+    inputs: ArrayD<f32>,
+    published: Mutex<BTreeMap<Digest, Vec<u8>>>,
+}
+
+impl Local {
+    fn statistics(&self, list: &Digest) -> Result<Vec<SampleResult>, Box<dyn Error>> {
+        let bytes = self.published.lock().map_err(|_| "poisoned")?.get(list).cloned().ok_or("not published")?;
+        let specs: Vec<StatisticSpec> = serde_json::from_slice(&bytes)?;
+        let find = |spec: &StatisticSpec| self.graph.find_tensor(&spec.tensor).ok_or("no such tensor");
+        let tensors: Vec<TensorId> = specs.iter().map(find).collect::<Result<_, _>>()?;
+        let observed: BTreeSet<TensorId> = tensors.iter().copied().collect();
+        let isa = Isa::best();
+        let plan = Plan::new(&self.graph, Variant::Baseline, isa, &PackedCache::default(), &observed)?;
+        let mut samples = Vec::new();
+        for sample in self.inputs.axis_iter(Axis(0)) {
+            samples.push(plan.run(
+                |port, buffer| {
+                    port.placement.scatter(sample.iter().copied(), buffer);
+                    Ok::<(), PlanError>(())
+                },
+                |finished| {
+                    let parts = specs.iter().zip(&tensors).filter_map(|(spec, tensor)| {
+                        let (placement, values) = finished.observed(*tensor)?;
+                        Some(Observation { spec, placement, values }.take(isa))
+                    });
+                    Ok(SampleResult { parts: parts.collect() })
+                },
+            )?);
+        }
+        Ok(samples)
+    }
+}
+
+impl Evaluator for Local {
+    async fn publish(&self, bytes: Vec<u8>) -> Result<Digest, EvaluatorError> {
+        let digest = Digest::of(&bytes);
+        self.published.lock().map_err(|_| EvaluatorError::Stopped(Stage::Calibration))?.insert(digest, bytes);
+        Ok(digest)
+    }
+
+    async fn evaluate(
+        &self,
+        stage: Stage,
+        evaluations: Vec<Evaluation>,
+    ) -> Result<Vec<Vec<SampleResult>>, EvaluatorError> {
+        let results = evaluations.iter().map(|evaluation| match &evaluation.want {
+            Want::Statistics(list) => self.statistics(list).map_err(|error| error.to_string()),
+            Want::Contributions => Err("only statistics are taken here".to_owned()),
+        });
+        results.map(|result| result.map_err(|message| EvaluatorError::Failed { stage, message })).collect()
+    }
+}
