@@ -7,7 +7,7 @@ use super::super::epilogue::{AddU8, Codes};
 use super::super::pack::Line;
 use super::{
     Depth, DepthwiseKernel, DepthwiseRows, DepthwiseRowsU8, DepthwiseShape, DepthwiseWindow, GemmKernel, Int8Kernel,
-    PanelParams, Scratch, Stores, Tile, WeightForm, entry,
+    PanelParams, Scratch, Span, Spans, Stores, Tile, WeightForm, entry,
 };
 use crate::Isa;
 use crate::registry::{Family, KernelEntry};
@@ -29,7 +29,12 @@ static GEMM_2: GemmKernel = GemmKernel {
     vectors: 2,
     form: WeightForm::EvenOddWords,
     accumulate: &[accumulate::<1, 2>, accumulate::<2, 2>, accumulate::<3, 2>, accumulate::<4, 2>],
-    spans: None,
+    spans: Some(Spans {
+        u8: &[span::<1, 2>, span::<2, 2>, span::<3, 2>, span::<4, 2>],
+        add: &[],
+        shallow_rows: 4,
+        groups_max: 16,
+    }),
     stores: stores::<2>(),
 };
 
@@ -39,7 +44,12 @@ static GEMM_1: GemmKernel = GemmKernel {
     vectors: 1,
     form: WeightForm::EvenOddWords,
     accumulate: &[accumulate::<1, 1>, accumulate::<2, 1>, accumulate::<3, 1>, accumulate::<4, 1>],
-    spans: None,
+    spans: Some(Spans {
+        u8: &[span::<1, 1>, span::<2, 1>, span::<3, 1>, span::<4, 1>],
+        add: &[],
+        shallow_rows: 4,
+        groups_max: 16,
+    }),
     stores: stores::<1>(),
 };
 
@@ -58,10 +68,60 @@ static DEPTHWISE: DepthwiseKernel = DepthwiseKernel {
     rows_u8: Some(rows_for),
 };
 
-/// The loop over depth of `MR` pixels and `NV` vectors of 8 channels.
+/// The sums of `MR` pixels at a constant distance or at the given addresses, and `NV` vectors of 8 channels.
 ///
 /// Of the four bytes of a group, the even and the odd ones become two pairs of 16-bit numbers without any shuffle: a
 /// mask and a shift. The weights are packed to meet them.
+///
+/// # Safety
+/// As [`Accumulate`](super::Accumulate), with `pixels` in place of the tile's inputs.
+#[inline(always)]
+unsafe fn sums_of<const MR: usize, const NV: usize>(
+    pixels: [*const u8; MR],
+    depth: Depth<'_>,
+    weights: *const Line,
+    params: &PanelParams,
+) -> [[__m256i; NV]; MR] {
+    // SAFETY: the caller vouches for the instruction set, the input bytes and the weights; the bias is as long as the
+    // widest panel.
+    unsafe {
+        let mut sums = [[_mm256_setzero_si256(); NV]; MR];
+        for row in &mut sums {
+            for (v, sum) in row.iter_mut().enumerate() {
+                *sum = _mm256_load_si256(params.bias.as_ptr().add(v * LANES).cast());
+            }
+        }
+        let even_bytes = _mm256_set1_epi16(0xff);
+        let mut weights: *const __m256i = weights.cast();
+        for &run in depth.runs {
+            let mut rows = pixels;
+            for row in &mut rows {
+                *row = row.add(run);
+            }
+            for group in 0..depth.groups {
+                let mut columns = [[_mm256_setzero_si256(); NV]; 2];
+                for (half, column) in columns.iter_mut().enumerate() {
+                    for (v, column) in column.iter_mut().enumerate() {
+                        *column = _mm256_load_si256(weights.add(half * NV + v));
+                    }
+                }
+                weights = weights.add(2 * NV);
+                for r in 0..MR {
+                    let bytes = _mm256_set1_epi32(rows[r].add(group * 4).cast::<i32>().read_unaligned());
+                    let even = _mm256_and_si256(bytes, even_bytes);
+                    let odd = _mm256_srli_epi16::<8>(bytes);
+                    for v in 0..NV {
+                        sums[r][v] = _mm256_add_epi32(sums[r][v], _mm256_madd_epi16(even, columns[0][v]));
+                        sums[r][v] = _mm256_add_epi32(sums[r][v], _mm256_madd_epi16(odd, columns[1][v]));
+                    }
+                }
+            }
+        }
+        sums
+    }
+}
+
+/// The first half of a tile: sums to scratch.
 ///
 /// # Safety
 /// As [`Accumulate`](super::Accumulate).
@@ -73,47 +133,50 @@ unsafe fn accumulate<const MR: usize, const NV: usize>(
     params: &PanelParams,
     scratch: &mut Scratch,
 ) {
-    // SAFETY: the caller vouches for the instruction set, the input bytes and the weights; bias and scratch are as
-    // large as the widest tile.
+    let Some(&pixels) = tile.input.first_chunk::<MR>() else { return };
+    // SAFETY: passed on from the caller; scratch is as large as the largest tile.
     unsafe {
-        let mut sums = [[_mm256_setzero_si256(); NV]; MR];
-        for row in &mut sums {
-            for (v, sum) in row.iter_mut().enumerate() {
-                *sum = _mm256_load_si256(params.bias.as_ptr().add(v * LANES).cast());
-            }
-        }
-        let even_bytes = _mm256_set1_epi16(0xff);
-        let mut weights: *const __m256i = weights.cast();
-        for &run in depth.runs {
-            let mut pixels = [std::ptr::null::<u8>(); MR];
-            for (r, pixel) in pixels.iter_mut().enumerate() {
-                *pixel = tile.input[r].add(run);
-            }
-            for group in 0..depth.groups {
-                let mut columns = [[_mm256_setzero_si256(); NV]; 2];
-                for (half, column) in columns.iter_mut().enumerate() {
-                    for (v, column) in column.iter_mut().enumerate() {
-                        *column = _mm256_load_si256(weights.add(half * NV + v));
-                    }
-                }
-                weights = weights.add(2 * NV);
-                for r in 0..MR {
-                    let bytes = _mm256_set1_epi32(pixels[r].add(group * 4).cast::<i32>().read_unaligned());
-                    let even = _mm256_and_si256(bytes, even_bytes);
-                    let odd = _mm256_srli_epi16::<8>(bytes);
-                    for v in 0..NV {
-                        sums[r][v] = _mm256_add_epi32(sums[r][v], _mm256_madd_epi16(even, columns[0][v]));
-                        sums[r][v] = _mm256_add_epi32(sums[r][v], _mm256_madd_epi16(odd, columns[1][v]));
-                    }
-                }
-            }
-        }
+        let sums = sums_of::<MR, NV>(pixels, depth, weights, params);
         let out: *mut __m256i = scratch.0.as_mut_ptr().cast();
         for (r, row) in sums.iter().enumerate() {
             for (v, &sum) in row.iter().enumerate() {
                 _mm256_store_si256(out.add(r * NV + v), sum);
             }
         }
+    }
+}
+
+/// Tiles along a span whose sums become codes in registers.
+///
+/// # Safety
+/// As [`SpanU8`](super::SpanU8).
+#[target_feature(enable = "avx2,fma")]
+unsafe fn span<const MR: usize, const NV: usize>(
+    span: &Span<'_>,
+    depth: Depth<'_>,
+    weights: *const Line,
+    params: &PanelParams,
+) {
+    let mut pixel = 0;
+    while pixel < span.pixels {
+        // SAFETY: passed on from the caller; `params` holds a panel of multipliers.
+        unsafe {
+            let mut pixels = [span.input.add(pixel * span.input_step); MR];
+            for (r, input) in pixels.iter_mut().enumerate() {
+                *input = input.add(r * span.input_step);
+            }
+            let sums = sums_of::<MR, NV>(pixels, depth, weights, params);
+            for (r, sums) in sums.into_iter().enumerate() {
+                let mut v = [_mm256_setzero_si256(); 2];
+                for (j, sum) in sums.into_iter().enumerate() {
+                    let multiplier = _mm256_load_ps(params.multiplier.as_ptr().add(j * LANES));
+                    v[j] = _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_cvtepi32_ps(sum), multiplier));
+                }
+                let out = span.output.add((pixel + r) * span.output_step);
+                write_codes(out, span.channels, pack_codes(v, span.codes));
+            }
+        }
+        pixel += MR;
     }
 }
 
