@@ -1,7 +1,7 @@
 //! Dense convolution and matrix product, u8 x s8: walks pixels and panels and hands tiles to the microkernels.
 
 use super::arch::{
-    Accumulate, Depth, MAX_PANEL, MAX_TILE, MAX_TILE_ROWS, PanelParams, Scratch, Span, Spans, Stores, Tile,
+    Accumulate, Depth, MAX_PANEL, MAX_TILE, MAX_TILE_ROWS, PanelParams, Scratch, Span, SpanU8, Spans, Stores, Tile,
 };
 use super::epilogue::Codes;
 use super::geometry::check_image;
@@ -122,7 +122,7 @@ impl ConvU8S8 {
         let input_step = self.geometry.stride_w * self.geometry.input.pixel_stride;
         let blocks = (BLOCK_BYTES / (BLOCK_PIXELS * input_step).max(1)).max(1);
         let block = if streamed { pixels } else { blocks * BLOCK_PIXELS };
-        let spans = self.span_pixels(weights, sink);
+        let span_pixels = self.span_pixels(weights, sink);
 
         let mut scratch = Scratch([0; MAX_TILE]);
         let mut params = PanelParams { bias: [0; MAX_PANEL], multiplier: [0.0; MAX_PANEL] };
@@ -131,9 +131,11 @@ impl ConvU8S8 {
             for panel in &weights.panels {
                 params.load(panel, bias, sink.multiplier());
                 let lines = weights.lines[panel.line..].as_ptr();
-                match (spans, &panel.kernel.spans) {
-                    (Some(span_pixels), Some(spans)) => {
-                        self.spans(panel, spans, span_pixels, block.clone(), (input, lines), sink, &params);
+                let finish =
+                    panel.kernel.spans.as_ref().and_then(|spans| SpanFinish::choose(spans, sink, weights.groups));
+                match (span_pixels, finish) {
+                    (Some(span_pixels), Some(finish)) => {
+                        self.spans(panel, &finish, span_pixels, block.clone(), (input, lines), sink, &params);
                     }
                     (None, _) | (_, None) => {
                         self.tiles(panel, block.clone(), (input, lines), sink, &params, &mut scratch);
@@ -148,9 +150,8 @@ impl ConvU8S8 {
         let ConvGeometry { input, output, stride_h, stride_w, .. } = &self.geometry;
         let even = |image: &Image| output.height == 1 || image.row_stride == output.width * image.pixel_stride;
         let residual_is_even = match sink {
-            Sink::U8 { bounded: false, .. } => true,
-            Sink::Add { bounded: false, image, .. } => even(image),
-            Sink::U8 { bounded: true, .. } | Sink::Add { bounded: true, .. } | Sink::F32 { .. } => return None,
+            Sink::Add { image, .. } => even(image),
+            Sink::U8 { .. } | Sink::F32 { .. } => true,
         };
         let input_is_even =
             output.height == 1 || stride_h * input.row_stride == output.width * stride_w * input.pixel_stride;
@@ -166,7 +167,7 @@ impl ConvU8S8 {
     fn spans(
         &self,
         panel: &Panel,
-        spans: &Spans,
+        finish: &SpanFinish<'_>,
         span_pixels: usize,
         block: Range<usize>,
         (input, lines): (&[u8], *const Line),
@@ -175,21 +176,13 @@ impl ConvU8S8 {
     ) {
         let geometry = &self.geometry;
         let depth = Depth { runs: &self.run_offsets, groups: self.run_groups };
-        let (functions, codes, add) = match sink {
-            Sink::U8 { codes, .. } => (spans.u8, codes, &AddU8::NOTHING),
-            Sink::Add { codes, add, .. } => (spans.add, codes, *add),
-            Sink::F32 { .. } => return,
-        };
-        let limit = if matches!(sink, Sink::Add { .. }) { SHALLOW_ADD_GROUPS } else { SHALLOW_GROUPS };
-        let shallow = self.run_offsets.len() * self.run_groups <= limit;
-        let mr = if shallow { spans.shallow_rows } else { functions.len() };
         let mut at = block.start;
         while at < block.end {
             let end = ((at / span_pixels + 1) * span_pixels).min(block.end);
             while at < end {
                 let left = end - at;
-                let rows = rows_of_tile(left, mr);
-                let pixels = full_tiles(left, mr).max(1) * rows;
+                let rows = rows_of_tile(left, finish.mr);
+                let pixels = full_tiles(left, finish.mr).max(1) * rows;
                 let (y, x) = (at / geometry.output.width, at % geometry.output.width);
                 let (residual, residual_step) = sink.residual(y, x, panel.first);
                 let span = Span {
@@ -201,12 +194,12 @@ impl ConvU8S8 {
                     residual_step,
                     pixels,
                     channels: panel.channels,
-                    codes,
-                    add,
+                    codes: finish.codes,
+                    add: finish.add,
                 };
                 // SAFETY: as for the two halves in `tiles`; `span_pixels` says that these pixels are at a constant
                 // distance, `bounded` that the sums convert.
-                unsafe { functions[rows - 1](&span, depth, lines, params) };
+                unsafe { finish.functions[rows - 1](&span, depth, lines, params) };
                 at += pixels;
             }
         }
@@ -245,6 +238,28 @@ impl ConvU8S8 {
     fn input_element(&self, y: usize, x: usize) -> usize {
         let ConvGeometry { input, stride_h, stride_w, .. } = &self.geometry;
         self.geometry.first_element() + y * stride_h * input.row_stride + x * stride_w * input.pixel_stride
+    }
+}
+
+/// What the spans of a panel run and with what.
+struct SpanFinish<'a> {
+    functions: &'static [SpanU8],
+    /// Rows of a full tile.
+    mr: usize,
+    codes: &'a Codes,
+    add: &'a AddU8,
+}
+
+impl<'a> SpanFinish<'a> {
+    /// `None` where the sink or the kernel has no span functions.
+    fn choose(spans: &Spans, sink: &'a Sink<'_>, groups: usize) -> Option<SpanFinish<'a>> {
+        let (functions, shallow_groups, codes, add) = match sink {
+            Sink::U8 { bounded: false, codes, .. } => (spans.u8, SHALLOW_GROUPS, codes, &AddU8::NOTHING),
+            Sink::Add { bounded: false, codes, add, .. } => (spans.add, SHALLOW_ADD_GROUPS, codes, *add),
+            Sink::U8 { bounded: true, .. } | Sink::Add { bounded: true, .. } | Sink::F32 { .. } => return None,
+        };
+        let mr = if groups <= shallow_groups { spans.shallow_rows } else { functions.len() };
+        (!functions.is_empty() && groups <= spans.groups_max).then_some(SpanFinish { functions, mr, codes, add })
     }
 }
 

@@ -238,7 +238,7 @@ pub(crate) fn add_loop(add: &AddU8, a: &[u8], b: &[u8], output: &mut [u8]) {
     }
 }
 
-/// Visits the channels of every pixel of a window; `output` is at most [`POOL_CHANNELS`] long.
+/// Visits the channels of every pixel of a window.
 #[inline(always)]
 fn for_each_pixel(input: &[u8], window: PoolWindow, channels: usize, mut visit: impl FnMut(&[u8])) {
     for row in 0..window.rows {
@@ -252,40 +252,42 @@ fn for_each_pixel(input: &[u8], window: PoolWindow, channels: usize, mut visit: 
 
 #[inline(always)]
 pub(crate) fn max_window_loop(input: &[u8], window: PoolWindow, output: &mut [u8]) {
-    let mut best = [0u8; POOL_CHANNELS];
-    if output.len() == POOL_CHANNELS {
+    if let Some(output) = <&mut [_; POOL_CHANNELS]>::try_from(&mut *output).ok() {
+        let mut best = [0u8; POOL_CHANNELS];
         for_each_pixel(input, window, POOL_CHANNELS, |pixel| {
             for c in 0..POOL_CHANNELS {
                 best[c] = best[c].max(pixel[c]);
             }
         });
+        *output = best;
     } else {
+        output.fill(0);
         for_each_pixel(input, window, output.len(), |pixel| {
-            for (best, &code) in best.iter_mut().zip(pixel) {
+            for (best, &code) in output.iter_mut().zip(pixel) {
                 *best = (*best).max(code);
             }
         });
     }
-    output.copy_from_slice(&best[..output.len()]);
 }
 
 #[inline(always)]
 pub(crate) fn sum_window_loop(input: &[u8], window: PoolWindow, start: i32, output: &mut [i32]) {
-    let mut sums = [start; POOL_CHANNELS];
-    if output.len() == POOL_CHANNELS {
+    if let Some(output) = <&mut [_; POOL_CHANNELS]>::try_from(&mut *output).ok() {
+        let mut sums = [start; POOL_CHANNELS];
         for_each_pixel(input, window, POOL_CHANNELS, |pixel| {
             for c in 0..POOL_CHANNELS {
                 sums[c] = sums[c].wrapping_add(i32::from(pixel[c]));
             }
         });
+        *output = sums;
     } else {
+        output.fill(start);
         for_each_pixel(input, window, output.len(), |pixel| {
-            for (sum, &code) in sums.iter_mut().zip(pixel) {
+            for (sum, &code) in output.iter_mut().zip(pixel) {
                 *sum = sum.wrapping_add(i32::from(code));
             }
         });
     }
-    output.copy_from_slice(&sums[..output.len()]);
 }
 
 #[inline(always)]

@@ -14,7 +14,7 @@ impl ConvGeometry {
     /// Where neighbouring taps of a filter row are neighbours in memory the whole row is one run, which wastes less
     /// depth on rounding up to groups of four; with channels in multiples of four both ways are the same bytes.
     pub fn depth_runs(&self) -> DepthRuns {
-        if self.row_is_contiguous() && !self.input.channels.is_multiple_of(K_GROUP) {
+        if self.kernel_w > 1 && self.row_is_contiguous() && !self.input.channels.is_multiple_of(K_GROUP) {
             DepthRuns::Rows
         } else {
             DepthRuns::Taps

@@ -106,6 +106,10 @@ fn check(geometry: &ConvGeometry) -> Result<(), Int8Error> {
 
 /// Which taps of a window of `taps` starting at `start - pad` fall inside `0..extent`: the first, and how many.
 fn clip(start: usize, pad: usize, dilation: usize, taps: usize, extent: usize) -> (usize, usize) {
+    // Most windows lie inside; the divisions are for the others.
+    if start >= pad && start - pad + (taps - 1) * dilation < extent {
+        return (0, taps);
+    }
     let first = pad.saturating_sub(start).div_ceil(dilation);
     let end = if start >= extent + pad { 0 } else { (extent + pad - start).div_ceil(dilation).min(taps) };
     (first, end.saturating_sub(first))

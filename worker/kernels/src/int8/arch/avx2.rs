@@ -6,8 +6,8 @@ use super::super::elements::element_kernels_for;
 use super::super::epilogue::{AddU8, Codes};
 use super::super::pack::Line;
 use super::{
-    Depth, DepthwiseKernel, DepthwiseWindow, GemmKernel, Int8Kernel, PanelParams, Scratch, Stores, Tile, WeightForm,
-    entry,
+    Depth, DepthwiseKernel, DepthwiseRows, DepthwiseRowsU8, DepthwiseShape, DepthwiseWindow, GemmKernel, Int8Kernel,
+    PanelParams, Scratch, Span, Spans, Stores, Tile, WeightForm, entry,
 };
 use crate::Isa;
 use crate::registry::{Family, KernelEntry};
@@ -29,7 +29,12 @@ static GEMM_2: GemmKernel = GemmKernel {
     vectors: 2,
     form: WeightForm::EvenOddWords,
     accumulate: &[accumulate::<1, 2>, accumulate::<2, 2>, accumulate::<3, 2>, accumulate::<4, 2>],
-    spans: None,
+    spans: Some(Spans {
+        u8: &[span::<1, 2>, span::<2, 2>, span::<3, 2>, span::<4, 2>],
+        add: &[],
+        shallow_rows: 4,
+        groups_max: 16,
+    }),
     stores: stores::<2>(),
 };
 
@@ -39,7 +44,12 @@ static GEMM_1: GemmKernel = GemmKernel {
     vectors: 1,
     form: WeightForm::EvenOddWords,
     accumulate: &[accumulate::<1, 1>, accumulate::<2, 1>, accumulate::<3, 1>, accumulate::<4, 1>],
-    spans: None,
+    spans: Some(Spans {
+        u8: &[span::<1, 1>, span::<2, 1>, span::<3, 1>, span::<4, 1>],
+        add: &[],
+        shallow_rows: 4,
+        groups_max: 16,
+    }),
     stores: stores::<1>(),
 };
 
@@ -55,13 +65,63 @@ static DEPTHWISE: DepthwiseKernel = DepthwiseKernel {
     interleaved: false,
     accumulate: [depthwise::<1>, depthwise::<2>, depthwise::<4>],
     stores: &GEMM_2.stores,
-    rows_u8: None,
+    rows_u8: Some(rows_for),
 };
 
-/// The loop over depth of `MR` pixels and `NV` vectors of 8 channels.
+/// The sums of `MR` pixels at a constant distance or at the given addresses, and `NV` vectors of 8 channels.
 ///
 /// Of the four bytes of a group, the even and the odd ones become two pairs of 16-bit numbers without any shuffle: a
 /// mask and a shift. The weights are packed to meet them.
+///
+/// # Safety
+/// As [`Accumulate`](super::Accumulate), with `pixels` in place of the tile's inputs.
+#[inline(always)]
+unsafe fn sums_of<const MR: usize, const NV: usize>(
+    pixels: [*const u8; MR],
+    depth: Depth<'_>,
+    weights: *const Line,
+    params: &PanelParams,
+) -> [[__m256i; NV]; MR] {
+    // SAFETY: the caller vouches for the instruction set, the input bytes and the weights; the bias is as long as the
+    // widest panel.
+    unsafe {
+        let mut sums = [[_mm256_setzero_si256(); NV]; MR];
+        for row in &mut sums {
+            for (v, sum) in row.iter_mut().enumerate() {
+                *sum = _mm256_load_si256(params.bias.as_ptr().add(v * LANES).cast());
+            }
+        }
+        let even_bytes = _mm256_set1_epi16(0xff);
+        let mut weights: *const __m256i = weights.cast();
+        for &run in depth.runs {
+            let mut rows = pixels;
+            for row in &mut rows {
+                *row = row.add(run);
+            }
+            for group in 0..depth.groups {
+                let mut columns = [[_mm256_setzero_si256(); NV]; 2];
+                for (half, column) in columns.iter_mut().enumerate() {
+                    for (v, column) in column.iter_mut().enumerate() {
+                        *column = _mm256_load_si256(weights.add(half * NV + v));
+                    }
+                }
+                weights = weights.add(2 * NV);
+                for r in 0..MR {
+                    let bytes = _mm256_set1_epi32(rows[r].add(group * 4).cast::<i32>().read_unaligned());
+                    let even = _mm256_and_si256(bytes, even_bytes);
+                    let odd = _mm256_srli_epi16::<8>(bytes);
+                    for v in 0..NV {
+                        sums[r][v] = _mm256_add_epi32(sums[r][v], _mm256_madd_epi16(even, columns[0][v]));
+                        sums[r][v] = _mm256_add_epi32(sums[r][v], _mm256_madd_epi16(odd, columns[1][v]));
+                    }
+                }
+            }
+        }
+        sums
+    }
+}
+
+/// The first half of a tile: sums to scratch.
 ///
 /// # Safety
 /// As [`Accumulate`](super::Accumulate).
@@ -73,47 +133,50 @@ unsafe fn accumulate<const MR: usize, const NV: usize>(
     params: &PanelParams,
     scratch: &mut Scratch,
 ) {
-    // SAFETY: the caller vouches for the instruction set, the input bytes and the weights; bias and scratch are as
-    // large as the widest tile.
+    let Some(&pixels) = tile.input.first_chunk::<MR>() else { return };
+    // SAFETY: passed on from the caller; scratch is as large as the largest tile.
     unsafe {
-        let mut sums = [[_mm256_setzero_si256(); NV]; MR];
-        for row in &mut sums {
-            for (v, sum) in row.iter_mut().enumerate() {
-                *sum = _mm256_load_si256(params.bias.as_ptr().add(v * LANES).cast());
-            }
-        }
-        let even_bytes = _mm256_set1_epi16(0xff);
-        let mut weights: *const __m256i = weights.cast();
-        for &run in depth.runs {
-            let mut pixels = [std::ptr::null::<u8>(); MR];
-            for (r, pixel) in pixels.iter_mut().enumerate() {
-                *pixel = tile.input[r].add(run);
-            }
-            for group in 0..depth.groups {
-                let mut columns = [[_mm256_setzero_si256(); NV]; 2];
-                for (half, column) in columns.iter_mut().enumerate() {
-                    for (v, column) in column.iter_mut().enumerate() {
-                        *column = _mm256_load_si256(weights.add(half * NV + v));
-                    }
-                }
-                weights = weights.add(2 * NV);
-                for r in 0..MR {
-                    let bytes = _mm256_set1_epi32(pixels[r].add(group * 4).cast::<i32>().read_unaligned());
-                    let even = _mm256_and_si256(bytes, even_bytes);
-                    let odd = _mm256_srli_epi16::<8>(bytes);
-                    for v in 0..NV {
-                        sums[r][v] = _mm256_add_epi32(sums[r][v], _mm256_madd_epi16(even, columns[0][v]));
-                        sums[r][v] = _mm256_add_epi32(sums[r][v], _mm256_madd_epi16(odd, columns[1][v]));
-                    }
-                }
-            }
-        }
+        let sums = sums_of::<MR, NV>(pixels, depth, weights, params);
         let out: *mut __m256i = scratch.0.as_mut_ptr().cast();
         for (r, row) in sums.iter().enumerate() {
             for (v, &sum) in row.iter().enumerate() {
                 _mm256_store_si256(out.add(r * NV + v), sum);
             }
         }
+    }
+}
+
+/// Tiles along a span whose sums become codes in registers.
+///
+/// # Safety
+/// As [`SpanU8`](super::SpanU8).
+#[target_feature(enable = "avx2,fma")]
+unsafe fn span<const MR: usize, const NV: usize>(
+    span: &Span<'_>,
+    depth: Depth<'_>,
+    weights: *const Line,
+    params: &PanelParams,
+) {
+    let mut pixel = 0;
+    while pixel < span.pixels {
+        // SAFETY: passed on from the caller; `params` holds a panel of multipliers.
+        unsafe {
+            let mut pixels = [span.input.add(pixel * span.input_step); MR];
+            for (r, input) in pixels.iter_mut().enumerate() {
+                *input = input.add(r * span.input_step);
+            }
+            let sums = sums_of::<MR, NV>(pixels, depth, weights, params);
+            for (r, sums) in sums.into_iter().enumerate() {
+                let mut v = [_mm256_setzero_si256(); 2];
+                for (j, sum) in sums.into_iter().enumerate() {
+                    let multiplier = _mm256_load_ps(params.multiplier.as_ptr().add(j * LANES));
+                    v[j] = _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_cvtepi32_ps(sum), multiplier));
+                }
+                let out = span.output.add((pixel + r) * span.output_step);
+                write_codes(out, span.channels, pack_codes(v, span.codes));
+            }
+        }
+        pixel += MR;
     }
 }
 
@@ -131,24 +194,23 @@ fn pack_codes(v: [__m256i; 2], codes: &Codes) -> __m128i {
     _mm_max_epu8(_mm_min_epu8(bytes, _mm_set1_epi8(codes.hi as i8)), _mm_set1_epi8(codes.lo as i8))
 }
 
-/// Writes the first `tile.channels` of 16 codes to a row.
+/// Writes the first `channels` of 16 codes.
 ///
 /// # Safety
-/// As [`StoreU8`](super::StoreU8).
+/// `channels` elements behind `out` are writable.
 #[inline]
 #[target_feature(enable = "avx2,fma")]
-unsafe fn write_codes(tile: &Tile, row: usize, bytes: __m128i) {
-    let out = tile.output[row];
-    // SAFETY: the caller vouches for `tile.channels` elements behind the row's pointer.
+unsafe fn write_codes(out: *mut u8, channels: usize, bytes: __m128i) {
+    // SAFETY: the caller vouches for `channels` elements.
     unsafe {
-        if tile.channels == 16 {
+        if channels == 16 {
             _mm_storeu_si128(out.cast(), bytes);
-        } else if tile.channels == 8 {
+        } else if channels == 8 {
             _mm_storel_epi64(out.cast(), bytes);
         } else {
             let mut all = [0u8; 16];
             _mm_storeu_si128(all.as_mut_ptr().cast(), bytes);
-            std::ptr::copy_nonoverlapping(all.as_ptr(), out, tile.channels);
+            std::ptr::copy_nonoverlapping(all.as_ptr(), out, channels);
         }
     }
 }
@@ -175,7 +237,7 @@ unsafe fn store_u8<const NV: usize>(tile: &Tile, scratch: &Scratch, params: &Pan
             *v = _mm256_cvtps_epi32(_mm256_min_ps(value, max));
         }
         // SAFETY: the caller vouches for the output pointers.
-        unsafe { write_codes(tile, row, pack_codes(v, codes)) };
+        unsafe { write_codes(tile.output[row], tile.channels, pack_codes(v, codes)) };
     }
 }
 
@@ -220,7 +282,7 @@ unsafe fn store_add<const NV: usize>(tile: &Tile, scratch: &Scratch, params: &Pa
             *v = _mm256_cvtps_epi32(_mm256_min_ps(total, sum_max));
         }
         // SAFETY: the caller vouches for the output pointers.
-        unsafe { write_codes(tile, row, pack_codes(v, &sum_codes)) };
+        unsafe { write_codes(tile.output[row], tile.channels, pack_codes(v, &sum_codes)) };
     }
 }
 
@@ -254,8 +316,47 @@ unsafe fn store_f32<const NV: usize>(tile: &Tile, scratch: &Scratch, params: &Pa
     }
 }
 
-/// `P` neighbouring outputs of 16 channels: two columns are interleaved and widened to pairs of 16-bit numbers, which
-/// serve every output, each with its weights shifted into place.
+/// The sums of `P` neighbouring outputs of 16 channels: two columns are interleaved and widened to pairs of 16-bit
+/// numbers, which serve every output, each with its weights shifted into place.
+///
+/// # Safety
+/// As [`DepthwiseAccumulate`](super::DepthwiseAccumulate).
+#[inline(always)]
+unsafe fn window_sums<const P: usize>(
+    input: *const u8,
+    row_step: usize,
+    kernel_h: usize,
+    columns: &[usize],
+    weights: *const Line,
+    params: &PanelParams,
+) -> [[__m256i; 2]; P] {
+    // SAFETY: the caller vouches for the instruction set, the window's bytes and the weights.
+    unsafe {
+        let bias: *const __m256i = params.bias.as_ptr().cast();
+        let mut sums = [[_mm256_load_si256(bias), _mm256_load_si256(bias.add(1))]; P];
+        let mut weights: *const __m256i = weights.cast();
+        let mut row = input;
+        for _ in 0..kernel_h {
+            for columns in columns.as_chunks::<2>().0 {
+                let p0 = _mm_loadu_si128(row.add(columns[0]).cast());
+                let p1 = _mm_loadu_si128(row.add(columns[1]).cast());
+                let low = _mm256_cvtepu8_epi16(_mm_unpacklo_epi8(p0, p1));
+                let high = _mm256_cvtepu8_epi16(_mm_unpackhi_epi8(p0, p1));
+                for output in &mut sums {
+                    let products = _mm256_madd_epi16(low, _mm256_load_si256(weights));
+                    output[0] = _mm256_add_epi32(output[0], products);
+                    let products = _mm256_madd_epi16(high, _mm256_load_si256(weights.add(1)));
+                    output[1] = _mm256_add_epi32(output[1], products);
+                    weights = weights.add(2);
+                }
+            }
+            row = row.wrapping_add(row_step);
+        }
+        sums
+    }
+}
+
+/// `P` neighbouring outputs of 16 channels into scratch.
 ///
 /// # Safety
 /// As [`DepthwiseAccumulate`](super::DepthwiseAccumulate).
@@ -266,35 +367,63 @@ unsafe fn depthwise<const P: usize>(
     params: &PanelParams,
     scratch: &mut Scratch,
 ) {
-    // SAFETY: the caller vouches for the instruction set, the window's bytes and the weights.
+    // SAFETY: passed on from the caller; scratch is as large as the largest tile.
     unsafe {
-        let mut sums = [[_mm256_setzero_si256(); 2]; P];
-        for row in &mut sums {
-            for (j, sum) in row.iter_mut().enumerate() {
-                *sum = _mm256_load_si256(params.bias.as_ptr().add(j * LANES).cast());
-            }
-        }
-        let mut weights: *const __m256i = weights.cast();
-        for ky in 0..window.kernel_h {
-            let row = window.input.add(ky * window.row_step);
-            for columns in window.columns.chunks_exact(2) {
-                let p0 = _mm_loadu_si128(row.add(columns[0]).cast());
-                let p1 = _mm_loadu_si128(row.add(columns[1]).cast());
-                let pairs =
-                    [_mm256_cvtepu8_epi16(_mm_unpacklo_epi8(p0, p1)), _mm256_cvtepu8_epi16(_mm_unpackhi_epi8(p0, p1))];
-                for output in &mut sums {
-                    for (sum, pair) in output.iter_mut().zip(pairs) {
-                        *sum = _mm256_add_epi32(*sum, _mm256_madd_epi16(pair, _mm256_load_si256(weights)));
-                        weights = weights.add(1);
-                    }
-                }
-            }
-        }
+        let sums = window_sums::<P>(window.input, window.row_step, window.kernel_h, window.columns, weights, params);
         let out: *mut __m256i = scratch.0.as_mut_ptr().cast();
         for (output, sums) in sums.iter().enumerate() {
             for (j, &sum) in sums.iter().enumerate() {
                 _mm256_store_si256(out.add(output * 2 + j), sum);
             }
+        }
+    }
+}
+
+/// The row function for a shape.
+fn rows_for(shape: DepthwiseShape) -> DepthwiseRowsU8 {
+    match shape {
+        DepthwiseShape { kernel_h: 3, groups: 2, outputs_index: 1 } => depthwise_rows::<2, 3, 4>,
+        DepthwiseShape { kernel_h: 1, groups: 5, outputs_index: 0 } => depthwise_rows::<1, 1, 10>,
+        DepthwiseShape { kernel_h: 5, groups: 3, outputs_index: 1 } => depthwise_rows::<2, 5, 6>,
+        DepthwiseShape { outputs_index: 0, .. } => depthwise_rows::<1, 0, 0>,
+        DepthwiseShape { outputs_index: 1, .. } => depthwise_rows::<2, 0, 0>,
+        DepthwiseShape { .. } => depthwise_rows::<4, 0, 0>,
+    }
+}
+
+/// Whole rows to codes, `P` outputs at a time; the last step of a row may repeat outputs of the one before. `KH` and
+/// `COLUMNS` fix the window's extents where they are not 0.
+///
+/// # Safety
+/// As [`DepthwiseRowsU8`].
+#[target_feature(enable = "avx2,fma")]
+unsafe fn depthwise_rows<const P: usize, const KH: usize, const COLUMNS: usize>(
+    span: &DepthwiseRows<'_>,
+    weights: *const Line,
+    params: &PanelParams,
+    codes: &Codes,
+) {
+    let fixed: [usize; COLUMNS] = span.columns.first_chunk().copied().unwrap_or([0; COLUMNS]);
+    let columns = if COLUMNS == 0 { span.columns } else { fixed.as_slice() };
+    let kernel_h = if KH == 0 { span.kernel_h } else { KH };
+    for y in 0..span.rows {
+        let mut x = 0;
+        while x < span.width {
+            let at = x.min(span.width - P);
+            // SAFETY: the caller vouches for the pointers; `at + P` outputs lie within the row.
+            unsafe {
+                let input = span.input.add(y * span.input_row_step + at * span.input_step);
+                let sums = window_sums::<P>(input, span.row_step, kernel_h, columns, weights, params);
+                for (output, sums) in sums.into_iter().enumerate() {
+                    let multiplier = params.multiplier.as_ptr();
+                    let low = _mm256_mul_ps(_mm256_cvtepi32_ps(sums[0]), _mm256_load_ps(multiplier));
+                    let high = _mm256_mul_ps(_mm256_cvtepi32_ps(sums[1]), _mm256_load_ps(multiplier.add(LANES)));
+                    let bytes = pack_codes([_mm256_cvtps_epi32(low), _mm256_cvtps_epi32(high)], codes);
+                    let to = span.output.add(y * span.output_row_step + (at + output) * span.output_step);
+                    write_codes(to, span.channels, bytes);
+                }
+            }
+            x += P;
         }
     }
 }

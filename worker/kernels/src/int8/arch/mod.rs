@@ -96,12 +96,15 @@ pub(crate) struct Span<'a> {
 /// sums stay below 2^30.
 pub(crate) type SpanU8 = unsafe fn(&Span<'_>, Depth<'_>, *const Line, &PanelParams);
 
-/// The span functions of one panel width, by rows less one.
+/// The span functions of one panel width, by rows less one; empty where they do not pay.
+#[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "only x86-64 kernels have spans so far"))]
 pub(crate) struct Spans {
     pub u8: &'static [SpanU8],
     pub add: &'static [SpanU8],
     /// Rows of the tile that suits little depth: small, so that the finishing of one overlaps the sums of the next.
     pub shallow_rows: usize,
+    /// Depth groups beyond which tiles in two halves are faster.
+    pub groups_max: usize,
 }
 
 /// Turns sums into codes.
@@ -137,6 +140,7 @@ pub(crate) struct Stores {
 
 /// How a microkernel wants a weight written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "only AVX2 wants words"))]
 pub(crate) enum WeightForm {
     /// `[group][channel][4]` bytes.
     Bytes,

@@ -40,6 +40,7 @@ macro_rules! gemm_kernel {
                 u8: &[$(span::span::<$rows, $vectors, false>),*],
                 add: &[$(span::span::<$add, $vectors, true>),*],
                 shallow_rows: $shallow,
+                groups_max: usize::MAX,
             }),
             stores: Stores {
                 u8: tile::store_u8::<$vectors, true>,
