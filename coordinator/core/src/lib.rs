@@ -5,12 +5,15 @@
 pub mod accuracy_aware;
 pub mod error;
 pub mod evaluator;
+pub mod observer;
 pub mod parameters;
 pub mod quantize;
 pub mod schedule;
+pub mod record;
 pub mod seed;
 
 #[cfg(test)]
 mod testing;
 
+pub use accuracy_aware::{Conclusion, Problem, SampleSet, run};
 pub use error::CoreError;

@@ -291,7 +291,7 @@ impl Parameters {
         if self.quantization.stat_subset_size == Some(0) {
             return refuse("stat_subset_size", "it is 0, but calibration needs at least one sample".to_owned());
         }
-        if !(self.quantization.threshold > 0.0) {
+        if self.quantization.threshold.is_nan() || self.quantization.threshold <= 0.0 {
             return refuse("threshold", format!("it is {}, but must be above 0", self.quantization.threshold));
         }
         if self.tune_hyperparams {

@@ -3,11 +3,14 @@
 use crate::accuracy_aware::SampleSet;
 use crate::evaluator::{Evaluator, EvaluatorError, Stage};
 use holdfast_common::Digest;
-use holdfast_common::evaluation::{Evaluation, SampleIndex, SampleResult, StatisticSpec, Want};
+use holdfast_common::dataset::Annotation;
+use holdfast_common::evaluation::{Evaluation, SampleIndex, SampleResult, Statistic, StatisticSpec, Want};
 use holdfast_common::graph::{
     BinaryKind, ConvAttributes, DataType, Graph, Op, OpId, OpKind, PoolAttributes, Tensor, TensorData, TensorId,
     UnaryKind,
 };
+use holdfast_common::metric::{Metric, MetricDefinition, MetricError, MetricSpec, Orientation, Outputs};
+use holdfast_common::scheme::Scheme;
 use ndarray::{ArrayD, IxDyn};
 use std::collections::BTreeMap;
 use std::pin::pin;
@@ -238,4 +241,53 @@ pub(crate) fn statistics_answer(
 /// The first so many samples.
 pub(crate) fn samples(workload: &[u8], count: u32) -> SampleSet {
     SampleSet { workload: Digest::of(workload), samples: (0..count).map(SampleIndex).collect() }
+}
+
+/// A metric whose fold is the first number of the first contribution, and whose sample value is the second number.
+pub(crate) struct TableMetric(pub(crate) Orientation);
+
+impl Metric for TableMetric {
+    fn orientation(&self) -> Orientation {
+        self.0
+    }
+
+    fn contribution(&self, _: &Outputs<'_>, _: &Annotation) -> Result<Vec<f64>, MetricError> {
+        Ok(Vec::new())
+    }
+
+    fn sample_value(&self, contribution: &[f64]) -> Option<f64> {
+        contribution.get(1).copied()
+    }
+
+    fn fold(&self, contributions: &mut dyn Iterator<Item = &[f64]>) -> Result<f64, MetricError> {
+        let first = contributions.next().and_then(|contribution| contribution.first());
+        first.copied().ok_or_else(|| MetricError::Empty { metric: "table".to_owned() })
+    }
+}
+
+/// Declared table metrics with these names.
+pub(crate) fn table_metrics(metrics: &[(&str, Orientation)]) -> Vec<(MetricSpec, Box<dyn Metric>)> {
+    let declared = |(name, orientation): &(&str, Orientation)| {
+        let definition = MetricDefinition::Accuracy { top_k: 1 };
+        let spec = MetricSpec { name: (*name).to_owned(), output: None, definition };
+        (spec, Box::new(TableMetric(*orientation)) as Box<dyn Metric>)
+    };
+    metrics.iter().map(declared).collect()
+}
+
+/// Names of the groups that an evaluation keeps quantized, joined; `None` for the float model.
+pub(crate) fn quantized_groups(evaluation: &Evaluation, published: &BTreeMap<Digest, Vec<u8>>) -> Option<String> {
+    let digest = evaluation.candidate.scheme?;
+    let scheme: Scheme = serde_json::from_slice(&published[&digest]).expect("a published scheme");
+    let kept = scheme.group_ids().filter(|id| !evaluation.candidate.reverted.contains(id));
+    Some(kept.map(|id| scheme.groups[id.0 as usize].name.clone()).collect())
+}
+
+/// Statistics that suit [`chain`]: every tensor within ±1, channel means of zero.
+pub(crate) fn plain_statistics(spec: &StatisticSpec) -> Vec<f64> {
+    match spec.statistic {
+        Statistic::Mean => vec![0.0; 2],
+        Statistic::Min => vec![-1.0],
+        _ => vec![1.0],
+    }
 }

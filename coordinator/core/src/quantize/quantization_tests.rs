@@ -81,17 +81,19 @@ fn a_correction_larger_than_the_threshold_is_not_applied() {
     assert!(far.scheme.biases.is_empty() && !far.corrections[0].applied);
 }
 
-/// Mean output of a convolution run in full on an image that is constant in each channel.
-fn brute_force(
-    weights: &[f64],
-    shape: [usize; 4],
-    means: &[f64],
+/// A square convolution with padding 1.
+#[derive(Clone, Copy, Debug)]
+struct Geometry {
+    transposed: bool,
     stride: usize,
-    pad: usize,
     input: usize,
     output: usize,
-    transposed: bool,
-) -> Vec<f64> {
+}
+
+/// Mean output of a convolution run in full on an image that is constant in each channel.
+fn brute_force(weights: &[f64], shape: [usize; 4], means: &[f64], geometry: Geometry) -> Vec<f64> {
+    let Geometry { transposed, stride, input, output } = geometry;
+    let pad = 1;
     let channels = if transposed { shape[1] } else { shape[0] };
     let mut sums = vec![0.0; channels];
     let taps = shape[2];
@@ -150,7 +152,7 @@ fn padding_edges_count_as_often_as_the_convolution_meets_them() {
         };
         let found = quantized_with(&graph, &parameters, Mode::Default, statistics).expect("a scheme");
         let exact: Vec<f64> = codes.iter().map(|code| f64::from(*code) / 127.0).collect();
-        let expected = brute_force(&exact, [2, 2, 3, 3], &means, stride, 1, input, output, transposed);
+        let expected = brute_force(&exact, [2, 2, 3, 3], &means, Geometry { transposed, stride, input, output });
         for (bias, expected) in found.scheme.biases["conv"].iter().zip(&expected) {
             // Weights are multiples of the scale but for the rounding of the scale to f32.
             assert!((f64::from(*bias) + expected).abs() < 1e-6, "{bias} {expected} {transposed} {stride}");

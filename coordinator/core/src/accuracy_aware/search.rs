@@ -1,0 +1,188 @@
+//! What every search over groups is made of: validating a state, ranking the groups left, and writing down decisions.
+
+use super::goal::Goal;
+use super::measure::{Measure, SampleValues};
+use super::ranking::{Scored, by_degradation, sort};
+use crate::error::CoreError;
+use crate::evaluator::{Evaluator, Stage};
+use crate::parameters::Parameters;
+use crate::record::{Decision, RankingRecord, RoundRecord, RunRecord, StopReason};
+use holdfast_common::Digest;
+use holdfast_common::evaluation::{Candidate, SampleIndex};
+use holdfast_common::scheme::{GroupId, Scheme};
+use std::collections::{BTreeSet, VecDeque};
+
+/// A set of reverted groups and what was measured of it.
+#[derive(Clone, Debug)]
+pub(super) struct State {
+    pub(super) reverted: BTreeSet<GroupId>,
+    pub(super) values: Vec<f64>,
+    pub(super) drops: Vec<f64>,
+    /// Per-sample metrics on the pool.
+    pub(super) samples: SampleValues,
+}
+
+/// How a search ended.
+pub(super) struct Ending {
+    /// The answer.
+    pub(super) state: State,
+    /// The metrics to report: the answer's own, except for compat mode's flaw.
+    pub(super) values: Vec<f64>,
+    /// `None`: the limits are met.
+    pub(super) stopped: Option<StopReason>,
+}
+
+impl Ending {
+    pub(super) fn met(state: State) -> Ending {
+        Ending { values: state.values.clone(), state, stopped: None }
+    }
+
+    pub(super) fn gave_up(state: State, reason: StopReason) -> Ending {
+        Ending { values: state.values.clone(), state, stopped: Some(reason) }
+    }
+}
+
+/// The validation samples that the ranking subset is picked from, with the float model's per-sample metrics there.
+pub(super) struct Pool {
+    /// Positions in the validation set, ascending.
+    pub(super) positions: Vec<usize>,
+    pub(super) float: SampleValues,
+}
+
+impl Pool {
+    /// The part of values for all validation samples that belongs to the pool.
+    pub(super) fn reduce(&self, samples: &SampleValues) -> SampleValues {
+        let pick = |values: &Vec<Option<f64>>| {
+            self.positions.iter().map(|position| values.get(*position).copied().flatten()).collect()
+        };
+        samples.iter().map(pick).collect()
+    }
+}
+
+/// Everything a search needs.
+pub(super) struct Search<'a, E> {
+    pub(super) measure: Measure<'a, E>,
+    pub(super) goal: &'a Goal,
+    pub(super) parameters: &'a Parameters,
+    pub(super) scheme: &'a Scheme,
+    pub(super) digest: Digest,
+    pub(super) pool: Pool,
+    pub(super) record: RunRecord,
+}
+
+impl<E: Evaluator> Search<'_, E> {
+    /// Groups that can still be reverted.
+    pub(super) fn is_everything_reverted(&self, state: &State) -> bool {
+        state.reverted.len() == self.scheme.groups.len()
+    }
+
+    pub(super) fn is_met(&self, state: &State) -> bool {
+        self.goal.is_met(&state.drops)
+    }
+
+    fn candidate(&self, reverted: &BTreeSet<GroupId>) -> Candidate {
+        Candidate { scheme: Some(self.digest), reverted: reverted.iter().copied().collect() }
+    }
+
+    /// Evaluates the state with this group reverted in addition on the whole validation set.
+    pub(super) async fn validate(&mut self, state: &State, group: GroupId) -> Result<State, CoreError> {
+        let mut reverted = state.reverted.clone();
+        reverted.insert(group);
+        let samples = &self.measure.problem.validation.samples;
+        let measured = self.measure.one(Stage::Validation, self.candidate(&reverted), samples).await?;
+        let drops = self.goal.drops(&measured.values);
+        Ok(State { reverted, drops, samples: self.pool.reduce(&measured.samples), values: measured.values })
+    }
+
+    /// Ranks the groups that are not reverted in this state and not excluded, all in one batch.
+    pub(super) async fn rank(
+        &mut self,
+        state: &State,
+        target: usize,
+        excluded: &BTreeSet<GroupId>,
+    ) -> Result<VecDeque<GroupId>, CoreError> {
+        let left = self.scheme.group_ids().filter(|id| !state.reverted.contains(id) && !excluded.contains(id));
+        let groups: Vec<GroupId> = left.collect();
+        if groups.is_empty() {
+            return Ok(VecDeque::new());
+        }
+        let samples = self.ranking_subset(state, target);
+        let candidates = groups
+            .iter()
+            .map(|group| {
+                let mut reverted = state.reverted.clone();
+                reverted.insert(*group);
+                self.candidate(&reverted)
+            })
+            .collect();
+        let values = self.measure.many(Stage::Ranking, candidates, &samples, target).await?;
+        let orientation = self.goal.orientations[target];
+        let name = |group: GroupId| self.scheme.groups[group.0 as usize].name.as_str();
+        let mut scored: Vec<Scored> = groups
+            .iter()
+            .zip(&values)
+            .map(|(group, value)| Scored::new(*group, name(*group), *value, orientation))
+            .collect();
+        sort(&mut scored, self.parameters.mode);
+        if scored.len() > 1 && values.iter().all(|value| *value == values[0]) {
+            self.note("a ranking could not tell the groups apart: all score the same on the ranking subset");
+        }
+        let ranking = RankingRecord {
+            after_round: self.record.rounds.len(),
+            metric: self.record.metrics[target].clone(),
+            samples,
+            scores: scored.iter().map(|s| (s.name.clone(), Some(s.value).filter(|value| value.is_finite()))).collect(),
+        };
+        self.measure.observer.ranked(&ranking);
+        self.record.rankings.push(ranking);
+        Ok(scored.into_iter().map(|scored| scored.group).collect())
+    }
+
+    /// The samples that suffered most, ascending, so that contributions fold in sample order.
+    fn ranking_subset(&mut self, state: &State, target: usize) -> Vec<SampleIndex> {
+        let orientation = self.goal.orientations[target];
+        let (float, quantized) = (&self.pool.float[target], &state.samples[target]);
+        let mut chosen = by_degradation(orientation, float, quantized, self.parameters.mode);
+        if chosen.is_empty() {
+            self.note("the ranking subset is the first samples of the pool: no sample has a metric of its own");
+            chosen = (0..self.pool.positions.len()).collect();
+        }
+        chosen.truncate(self.parameters.ranking_subset_size);
+        chosen.sort_unstable();
+        let samples = &self.measure.problem.validation.samples;
+        chosen.into_iter().map(|index| samples[self.pool.positions[index]]).collect()
+    }
+
+    /// Writes down what became of a round's candidate.
+    pub(super) fn decide(
+        &mut self,
+        group: GroupId,
+        target: usize,
+        candidate: &State,
+        decision: Decision,
+        reason: &'static str,
+    ) {
+        let described = &self.scheme.groups[group.0 as usize];
+        let round = RoundRecord {
+            round: self.record.rounds.len() + 1,
+            group: described.name.clone(),
+            operations: described.operations.clone(),
+            target: self.record.metrics[target].clone(),
+            values: candidate.values.clone(),
+            drops: candidate.drops.clone(),
+            reverted: candidate.reverted.len(),
+            decision,
+            reason: reason.to_owned(),
+        };
+        self.measure.observer.decided(&round);
+        self.record.rounds.push(round);
+    }
+
+    /// Notes something once.
+    pub(super) fn note(&mut self, note: &str) {
+        if !self.record.notes.iter().any(|known| known == note) {
+            self.measure.observer.noted(note);
+            self.record.notes.push(note.to_owned());
+        }
+    }
+}
