@@ -8,6 +8,7 @@ mod attributes;
 mod batch_norm;
 mod draft;
 mod error;
+mod export;
 mod import;
 mod load;
 mod normalize;
