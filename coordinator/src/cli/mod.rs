@@ -131,13 +131,13 @@ pub struct InputArgs {
     /// Validation data: a folder of images, one sub-folder a class, or an .npy array
     #[arg(long, value_name = "PATH", required_unless_present = "config")]
     pub data: Option<PathBuf>,
-    /// Labels: an .npy array of class indices, or a text file of lines `file index`
+    /// Truth: an .npy array of class indices or target values, or a text file of lines `file index`
     #[arg(long, value_name = "FILE")]
     pub labels: Option<PathBuf>,
     /// Calibration data [default: the validation data]
     #[arg(long, value_name = "PATH")]
     pub calibration_data: Option<PathBuf>,
-    /// Metric that must hold, such as accuracy@top5 [default: accuracy@top1]
+    /// Metric that must hold: accuracy@topK, f1, precision, recall, mcc, mse, rmse, mae, cosine_similarity [default: accuracy@top1]
     #[arg(long)]
     pub metric: Option<String>,
     /// Resize images: N makes the shorter side N pixels long, HxW makes them exactly so large

@@ -3,7 +3,8 @@
 use super::{AlgorithmArg, FilterArg, InputArgs, MethodArgs, ResizeTo};
 use crate::config::{
     AccuracyConfig, Algorithm, AnnotationSource, ConfigError, DataSource, DatasetConfig, DropType, Ignored,
-    ImageReader, Preset, QuantizationConfig, RunRequest, Steps, Symmetry, TargetDevice, TensorConfig, model_name,
+    ImageReader, Preset, QuantizationConfig, RunRequest, Steps, Symmetry, TargetDevice, TensorConfig,
+    default_metric_name, model_name,
 };
 use holdfast_common::dataset::{Preprocessing, PreprocessingStep, ResizeFilter};
 use holdfast_common::metric::{MetricDefinition, MetricSpec};
@@ -117,19 +118,11 @@ fn annotation(path: &Path) -> AnnotationSource {
     if is_array { AnnotationSource::Array(path.to_owned()) } else { AnnotationSource::LabelFile(path.to_owned()) }
 }
 
-/// `accuracy`, or `accuracy@topK`.
-fn metric(name: &str) -> Result<MetricSpec, ConfigError> {
-    let top_k = if name == "accuracy" { Some("1") } else { name.strip_prefix("accuracy@top") };
-    let top_k = top_k.and_then(|digits| digits.parse::<usize>().ok()).filter(|top_k| *top_k > 0);
-    match top_k {
-        Some(top_k) => {
-            let definition = MetricDefinition::Accuracy { top_k };
-            Ok(MetricSpec { name: format!("accuracy@top{top_k}"), output: None, definition })
-        }
-        None => {
-            let problem = format!("`{name}` is not known; expected accuracy@topK, for instance accuracy@top1");
-            Err(ConfigError::Option { option: "--metric", problem })
-        }
+/// A metric by its type word; accuracy's k is part of it.
+fn metric(word: &str) -> Result<MetricSpec, ConfigError> {
+    match MetricDefinition::from_name(word, None) {
+        Ok(definition) => Ok(MetricSpec { name: default_metric_name(word, &definition), output: None, definition }),
+        Err(error) => Err(ConfigError::Option { option: "--metric", problem: error.to_string() }),
     }
 }
 

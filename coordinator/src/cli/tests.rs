@@ -143,7 +143,7 @@ fn senseless_options_are_refused_by_name() {
         (format!("{array} --std 0"), "--std: should be finite numbers other than 0"),
         (format!("{array} --scale 0"), "--scale: should be"),
         (format!("{array} --mean 1,2 --std 1,2,3"), "--std: should have as many"),
-        (format!("{array} --metric f7"), "--metric: `f7` is not known"),
+        (format!("{array} --metric f7"), "--metric: there is no metric `f7`"),
         (format!("{array} --workers 0"), "--workers: 0 workers here and none from elsewhere"),
         (format!("{array} --workers 1000"), "--workers: 1000 is more than 256"),
         (format!("{array} --max-drop nan"), "expected a finite number"),

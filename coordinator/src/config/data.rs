@@ -1,10 +1,10 @@
 //! The `engine` section: accuracy-checker's data sets, annotations and metrics.
 
-use super::document::{Node, Object};
+use super::document::{Node, Object, flatten};
 use super::preprocessing::{ImageReader, read_steps};
 use super::{AnnotationSource, DataSource, DatasetConfig, Subsample};
 use holdfast_common::dataset::Preprocessing;
-use holdfast_common::metric::{MetricDefinition, MetricSpec};
+use holdfast_common::metric::{MetricDefinition, MetricNameError, MetricSpec};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -87,16 +87,14 @@ fn read_dataset(node: &Node<'_>, common: Option<&Node<'_>>, directory: &Path) ->
 
     let (source, metrics) = (source?, metrics?);
     let annotation = annotation?;
-    let labelled = annotation.is_some() || matches!(source, DataSource::Folder(_));
-    if let (false, Some(metric), Some(node)) = (labelled, metrics.first(), &source_node) {
-        let problem = format!("has no labels, but metric `{}` needs them", metric.name);
-        node.refuse(&problem, Some("add `annotation`: an .npy array of class indices"));
+    let is_folder = matches!(source, DataSource::Folder(_));
+    let unserved = |metric: &&MetricSpec| !is_folder || needs_targets(&metric.definition);
+    if let (None, Some(metric), Some(node)) = (&annotation, metrics.iter().find(unserved), &source_node) {
+        let problem = format!("comes without the truth that metric `{}` compares with", metric.name);
+        node.refuse(&problem, Some("add `annotation`: an .npy array of class indices, or of target values"));
     }
     let Pipelines { every: preprocessing, by_input: input_preprocessing } = preprocessing?;
-    let subsample = match subsample {
-        None => None,
-        Some(read) => Some(read?),
-    };
+    let subsample = flatten(subsample)?;
     Some(DatasetConfig { name: name?, source, annotation, subsample, preprocessing, input_preprocessing, metrics })
 }
 
@@ -248,26 +246,6 @@ fn read_pipelines(node: &Node<'_>, reader: ImageReader, source: Option<&DataSour
     Some(Pipelines { every: Preprocessing::default(), by_input })
 }
 
-#[derive(Clone, Copy)]
-enum MetricKind {
-    Accuracy,
-    Unsupported,
-}
-
-const METRIC_KINDS: [(&str, MetricKind); 11] = [
-    ("accuracy", MetricKind::Accuracy),
-    ("accuracy_per_class", MetricKind::Unsupported),
-    ("f1-score", MetricKind::Unsupported),
-    ("map", MetricKind::Unsupported),
-    ("coco_precision", MetricKind::Unsupported),
-    ("coco_orig_precision", MetricKind::Unsupported),
-    ("mean_iou", MetricKind::Unsupported),
-    ("mse", MetricKind::Unsupported),
-    ("mae", MetricKind::Unsupported),
-    ("rmse", MetricKind::Unsupported),
-    ("psnr", MetricKind::Unsupported),
-];
-
 fn read_metrics(node: &Node<'_>) -> Option<Vec<MetricSpec>> {
     let mut metrics: Vec<MetricSpec> = Vec::new();
     let mut complete = true;
@@ -289,16 +267,19 @@ fn read_metrics(node: &Node<'_>) -> Option<Vec<MetricSpec>> {
 fn read_metric(node: &Node<'_>) -> Option<MetricSpec> {
     let metric = node.object()?;
     let kind_node = metric.required("type")?;
-    let definition = match kind_node.choice(&METRIC_KINDS)? {
-        MetricKind::Unsupported => {
-            kind_node.unsupported("this release measures \"accuracy\"");
-            return None;
+    let kind = kind_node.string()?;
+    let top_k = flatten(metric.get("top_k").map(|node| node.count(1)));
+    let definition = top_k.and_then(|top_k| match MetricDefinition::from_name(&kind, top_k) {
+        Ok(definition) => Some(definition),
+        Err(MetricNameError::Unknown { .. }) => {
+            kind_node.refuse_word(&kind, "is no metric of this release", &MetricDefinition::NAMES);
+            None
         }
-        MetricKind::Accuracy => {
-            let top_k = metric.get("top_k").map_or(Some(1), |node| node.count(1));
-            top_k.map(|top_k| MetricDefinition::Accuracy { top_k })
+        Err(error @ MetricNameError::TopK { .. }) => {
+            kind_node.refuse("contradicts `top_k`", Some(&error.to_string()));
+            None
         }
-    };
+    });
     let name = metric.get("name").map(|node| node.string());
     let output = metric.get("output").map(|node| node.string());
     metric.without_effect("presenter", "the report shows every metric");
@@ -311,10 +292,23 @@ fn read_metric(node: &Node<'_>) -> Option<MetricSpec> {
     let name = match name {
         Some(name) => name?,
         None => definition.default_name(),
+        None => default_metric_name(&kind, &definition),
     };
-    let output = match output {
-        Some(output) => Some(output?),
-        None => None,
-    };
-    Some(MetricSpec { name, output, definition })
+    Some(MetricSpec { name, output: flatten(output)?, definition })
 }
+
+/// The name of a metric nobody named: its type, for accuracy with its k, such as `accuracy@top1`.
+pub(crate) fn default_metric_name(kind: &str, definition: &MetricDefinition) -> String {
+    match definition {
+        MetricDefinition::Accuracy { top_k } => format!("accuracy@top{top_k}"),
+        _ => kind.to_owned(),
+    }
+}
+/// Whether a metric compares outputs with target values, which no folder name can give.
+fn needs_targets(definition: &MetricDefinition) -> bool {
+        MetricDefinition::Accuracy { .. }
+        | MetricDefinition::F1
+        | MetricDefinition::Precision
+        | MetricDefinition::Recall
+        | MetricDefinition::Matthews => false,
+        MetricDefinition::Mse | MetricDefinition::Rmse | MetricDefinition::Mae | MetricDefinition::Cosine => true,

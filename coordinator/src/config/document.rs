@@ -155,6 +155,12 @@ impl<'d> Node<'d> {
         self.refuse(&format!("is not supported yet with the value {}", self.shown()), Some(instead));
     }
 
+    /// Records that a word is none of those known.
+    pub(super) fn refuse_word(&self, word: &str, problem: &str, known: &[&str]) {
+        let help = nearest(word, known).unwrap_or_else(|| format!("known: {}", known.join(", ")));
+        self.refuse(&format!("{problem}: \"{word}\""), Some(&help));
+    }
+
     fn place(&self) -> String {
         if self.path.is_empty() { "the file".to_owned() } else { format!("`{}`", self.path) }
     }
@@ -400,6 +406,15 @@ impl<'d> Object<'d> {
     }
 }
 
+/// An absent key is `Some(None)`, one that could not be read `None`.
+pub(super) fn flatten<T>(read: Option<Option<T>>) -> Option<Option<T>> {
+    match read {
+        None => Some(None),
+        Some(None) => None,
+        Some(some) => Some(some),
+    }
+}
+
 fn one_of(words: &[&str]) -> String {
     let quoted: Vec<String> = words.iter().map(|word| format!("\"{word}\"")).collect();
     match quoted.as_slice() {
@@ -409,11 +424,12 @@ fn one_of(words: &[&str]) -> String {
     }
 }
 
-/// "did you mean" for the closest word, if it is close: at most a third of the letters differ.
+/// "did you mean" for the closest word, if it is close: at most a third of the letters differ; of short words only the case may.
 fn nearest(text: &str, words: &[&str]) -> Option<String> {
     let lower = text.to_lowercase();
     let closest = words.iter().map(|word| (edit_distance(&lower, &word.to_lowercase()), *word)).min()?;
-    let near = closest.0 <= (text.chars().count() / 3).max(1);
+    let letters = text.chars().count();
+    let near = letters > 3 && closest.0 <= letters / 3 || closest.0 == 0;
     near.then(|| format!("did you mean `{}`?", closest.1))
 }
 

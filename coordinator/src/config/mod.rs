@@ -10,6 +10,7 @@ mod problem;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use data::default_metric_name;
 pub use preprocessing::{ImageReader, Steps};
 pub use problem::{ConfigError, InvalidConfig, Problem, render};
 

@@ -3,12 +3,12 @@
 //! Every parameter POT knows is recognised. One that this release does not carry out is refused where it is set to
 //! anything but its default, so that no setting is ever silently lost.
 
-use super::document::{Node, Object};
+use super::document::{Node, Object, flatten};
 use super::{
     AccuracyConfig, Algorithm, DropType, Granularity, Ignored, IgnoredOperation, Preset, QuantizationConfig, Symmetry,
     TargetDevice, TensorConfig,
 };
-use holdfast_common::metric::MetricSpec;
+use holdfast_common::metric::{MetricDefinition, MetricSpec};
 
 type Compression = (TargetDevice, Algorithm, QuantizationConfig);
 
@@ -119,10 +119,6 @@ fn read_accuracy(params: &Object<'_>, metrics: Option<&[MetricSpec]>) -> Option<
         Some(node) => read_metrics(&node, metrics),
         None => all_metrics(params, metrics),
     };
-    let max_iter_num = match max_iter_num {
-        None => None,
-        Some(count) => Some(count?),
-    };
     let (metrics, baseline_values) = selection?;
     Some(AccuracyConfig {
         metrics,
@@ -130,7 +126,7 @@ fn read_accuracy(params: &Object<'_>, metrics: Option<&[MetricSpec]>) -> Option<
         maximal_drop: maximal_drop?,
         drop_type: drop_type?,
         ranking_subset_size: ranking_subset_size?,
-        max_iter_num,
+        max_iter_num: flatten(max_iter_num)?,
         use_prev_if_drop_increase: use_prev?,
         convert_to_mixed_preset: false,
         metric_subset_ratio: ratio?,
@@ -163,8 +159,8 @@ fn read_metrics(node: &Node<'_>, metrics: Option<&[MetricSpec]>) -> Option<Selec
         let entry = element.object()?;
         let name_node = entry.required("name");
         let name = name_node.as_ref().and_then(|node| find_metric(node, metrics));
-        if let Some(node) = entry.get("type") {
-            node.choice(&[("accuracy", ())]);
+        if let (Some(node), Some(metric)) = (entry.get("type"), find(&name, metrics)) {
+            check_type(&node, metric);
         }
         baselines.push(entry.get("baseline_value").map(|node| node.number()));
         entry.finish();
@@ -190,6 +186,22 @@ fn read_metrics(node: &Node<'_>, metrics: Option<&[MetricSpec]>) -> Option<Selec
         None => None,
     };
     Some((names, baseline_values))
+}
+
+fn find<'m>(name: &Option<String>, metrics: Option<&'m [MetricSpec]>) -> Option<&'m MetricSpec> {
+    metrics?.iter().find(|metric| Some(&metric.name) == name.as_ref())
+}
+
+/// A type beside the name repeats what the data set's metric says.
+fn check_type(node: &Node<'_>, metric: &MetricSpec) {
+    let Some(kind) = node.string() else {
+        return;
+    };
+    let same = MetricDefinition::from_name(&kind, None)
+        .is_ok_and(|definition| std::mem::discriminant(&definition) == std::mem::discriminant(&metric.definition));
+    if !same {
+        node.refuse(&format!("is \"{kind}\", but metric `{}` is of another type", metric.name), None);
+    }
 }
 
 /// The validation set's metric of this name; its bare type will do where that means one metric only.
@@ -246,15 +258,11 @@ fn read_quantization(params: &Object<'_>) -> Option<(QuantizationConfig, bool)> 
         Preset::Performance => Symmetry::Symmetric,
         Preset::Mixed => Symmetry::Asymmetric,
     };
-    let stat_subset_size = match stat_subset_size {
-        None => None,
-        Some(count) => Some(count?),
-    };
     let quantization = QuantizationConfig {
         preset,
         weights: weights.with_default_mode(Symmetry::Symmetric),
         activations: activations.with_default_mode(activation_mode),
-        stat_subset_size,
+        stat_subset_size: flatten(stat_subset_size)?,
         shuffle_data: shuffle_data?,
         seed: seed? as u64,
         ignored: ignored?,
@@ -353,15 +361,6 @@ fn read_tensor(params: &Object<'_>, key: &'static str, has_aggregator: bool) -> 
         level_low: low.map(|level| level as i32),
         level_high: high.map(|level| level as i32),
     })
-}
-
-/// An absent key is `Some(None)`, one that could not be read `None`.
-fn flatten<T>(read: Option<Option<T>>) -> Option<Option<T>> {
-    match read {
-        None => Some(None),
-        Some(None) => None,
-        Some(some) => Some(some),
-    }
 }
 
 /// Recognises the whole section, then refuses anything but the default.

@@ -286,6 +286,9 @@ fn mistakes_are_refused_at_their_place_with_their_reason() {
         (r#""mean": 0.1"#, r#""mean": "image-net""#),
         (r#""top_k": 1 }, {"#, r#""top_k": 1 }, { "type": "accuracy" }, {"#),
         (r#"{ "name": "top5", "type": "accuracy""#, r#"{ "name": "top5", "type": "map""#),
+        (r#"{ "name": "top5", "type": "accuracy""#, r#"{ "name": "top5", "type": "accuracy@top4""#),
+        (r#"{ "name": "top5", "type": "accuracy""#, r#"{ "name": "top5", "type": "mse""#),
+        (r#""maximal_drop": 0.01"#, r#""metrics": [{ "name": "top5", "type": "f1" }]"#),
     ];
     let expected = include_str!("refusals.txt");
     let mut found = String::new();
