@@ -8,8 +8,8 @@ pub mod evaluator;
 pub mod observer;
 pub mod parameters;
 pub mod quantize;
-pub mod schedule;
 pub mod record;
+pub mod schedule;
 pub mod seed;
 
 #[cfg(test)]

@@ -291,7 +291,6 @@ fn read_metric(node: &Node<'_>) -> Option<MetricSpec> {
     let definition = definition?;
     let name = match name {
         Some(name) => name?,
-        None => definition.default_name(),
         None => default_metric_name(&kind, &definition),
     };
     Some(MetricSpec { name, output: flatten(output)?, definition })
@@ -304,11 +303,15 @@ pub(crate) fn default_metric_name(kind: &str, definition: &MetricDefinition) -> 
         _ => kind.to_owned(),
     }
 }
+
 /// Whether a metric compares outputs with target values, which no folder name can give.
 fn needs_targets(definition: &MetricDefinition) -> bool {
+    match definition {
         MetricDefinition::Accuracy { .. }
         | MetricDefinition::F1
         | MetricDefinition::Precision
         | MetricDefinition::Recall
         | MetricDefinition::Matthews => false,
         MetricDefinition::Mse | MetricDefinition::Rmse | MetricDefinition::Mae | MetricDefinition::Cosine => true,
+    }
+}
