@@ -210,3 +210,12 @@ fn a_buffer_without_slack_is_a_programmers_error() {
     let conv = ConvU8S8::new(Isa::Scalar, &geometry).unwrap();
     conv.run(&weights, &[0; 32], &[0; 8], Epilogue::U8 { requant: &requant, output: &mut output });
 }
+
+#[test]
+fn packed_weights_and_geometries_can_be_shared_between_threads() {
+    fn shared<T: Send + Sync>() {}
+    shared::<PackedWeights>();
+    shared::<ConvU8S8>();
+    shared::<holdfast_kernels::int8::PackedDepthwise>();
+    shared::<holdfast_kernels::int8::DepthwiseU8S8>();
+}

@@ -252,7 +252,7 @@ fn for_each_pixel(input: &[u8], window: PoolWindow, channels: usize, mut visit: 
 
 #[inline(always)]
 pub(crate) fn max_window_loop(input: &[u8], window: PoolWindow, output: &mut [u8]) {
-    if let Some(output) = <&mut [_; POOL_CHANNELS]>::try_from(&mut *output).ok() {
+    if let Ok(output) = <&mut [_; POOL_CHANNELS]>::try_from(&mut *output) {
         let mut best = [0u8; POOL_CHANNELS];
         for_each_pixel(input, window, POOL_CHANNELS, |pixel| {
             for c in 0..POOL_CHANNELS {
@@ -272,7 +272,7 @@ pub(crate) fn max_window_loop(input: &[u8], window: PoolWindow, output: &mut [u8
 
 #[inline(always)]
 pub(crate) fn sum_window_loop(input: &[u8], window: PoolWindow, start: i32, output: &mut [i32]) {
-    if let Some(output) = <&mut [_; POOL_CHANNELS]>::try_from(&mut *output).ok() {
+    if let Ok(output) = <&mut [_; POOL_CHANNELS]>::try_from(&mut *output) {
         let mut sums = [start; POOL_CHANNELS];
         for_each_pixel(input, window, POOL_CHANNELS, |pixel| {
             for c in 0..POOL_CHANNELS {
