@@ -88,6 +88,7 @@ pub async fn run<E: Evaluator>(
     record.groups = placement.groups.len();
     record.operations = placement.groups.iter().map(|group| group.operations.len()).sum();
     let mut measure = Measure { evaluator, problem, observer, constrained, counts: Default::default() };
+    note_shared_samples(&mut record, problem);
 
     let Baseline { values, float } = baseline(&mut measure, parameters).await?;
     record.baseline_given = float.is_none();
@@ -153,6 +154,15 @@ pub async fn run<E: Evaluator>(
     record.final_values = values;
     let reverted = state.reverted.into_iter().collect();
     Ok(Conclusion { scheme: Some(entering.quantized.scheme), reverted, record })
+}
+
+/// Ranges, rankings and acceptance on the same samples flatter the result; the reader should know.
+fn note_shared_samples(record: &mut RunRecord, problem: &Problem<'_>) {
+    let calibration: BTreeSet<&SampleIndex> = problem.calibration.samples.iter().collect();
+    let shared = problem.validation.samples.iter().filter(|sample| calibration.contains(sample)).count();
+    if problem.calibration.workload == problem.validation.workload && shared > 0 {
+        record.notes.push(format!("{shared} validation samples were used for calibration too"));
+    }
 }
 
 /// The constrained metrics, as indices into the problem's: those named, or all.

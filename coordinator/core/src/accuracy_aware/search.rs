@@ -71,7 +71,7 @@ pub(super) struct Search<'a, E> {
 }
 
 impl<E: Evaluator> Search<'_, E> {
-    /// Groups that can still be reverted.
+    /// Whether nothing is quantized any more.
     pub(super) fn is_everything_reverted(&self, state: &State) -> bool {
         state.reverted.len() == self.scheme.groups.len()
     }

@@ -1,10 +1,12 @@
-//! DefaultQuantization as a pure function from graph, placement and statistics to a scheme.
+//! DefaultQuantization: from graph, placement and statistics to a scheme.
 
 use super::bias_correction::{BiasCorrection, Correctable, correctable};
 use super::calibration::Calibration;
-use super::placement::Placement;
+use super::placement::{Placement, place};
 use super::ranges;
+use crate::accuracy_aware::SampleSet;
 use crate::error::CoreError;
+use crate::evaluator::Evaluator;
 use crate::parameters::{Mode, QuantizationParameters};
 use holdfast_common::evaluation::StatisticSpec;
 use holdfast_common::graph::Graph;
@@ -33,6 +35,25 @@ pub fn wanted_statistics(
         wanted.extend(correctable(graph, placement).iter().flat_map(|operation| operation.wanted(mode)));
     }
     wanted
+}
+
+/// DefaultQuantization by itself: places, calibrates on the first `stat_subset_size` samples of the set, and quantizes.
+pub async fn calibrate_and_quantize<E: Evaluator>(
+    evaluator: &E,
+    graph: &Graph,
+    set: &SampleSet,
+    parameters: &QuantizationParameters,
+    mode: Mode,
+) -> Result<Quantized, CoreError> {
+    let placement = place(graph, parameters, mode)?;
+    if !placement.groups.is_empty() && set.samples.is_empty() {
+        return Err(CoreError::NoSamples("calibration"));
+    }
+    let mut set = set.clone();
+    set.samples.truncate(parameters.stat_subset_size.unwrap_or(usize::MAX));
+    let wanted = wanted_statistics(graph, &placement, parameters, mode);
+    let calibration = Calibration::collect(evaluator, &set, wanted).await?;
+    quantize(graph, &placement, &calibration, parameters, mode)
 }
 
 /// Quantizes: ranges, then weight scales wide enough for the biases, then corrected biases.

@@ -12,5 +12,5 @@ mod quantization_tests;
 mod ranges;
 mod roles;
 
-pub use default_quantization::{Quantized, quantize};
+pub use default_quantization::{Quantized, calibrate_and_quantize, quantize};
 pub use placement::{Placement, Site, place};

@@ -1,9 +1,7 @@
 //! Schemes made from planted statistics.
 
 use super::bias_correction::BiasCorrection;
-use super::calibration::Calibration;
-use super::default_quantization::{Quantized, quantize, wanted_statistics};
-use super::placement::place;
+use super::default_quantization::{Quantized, calibrate_and_quantize};
 use crate::error::CoreError;
 use crate::evaluator::Stage;
 use crate::parameters::{Mode, Preset, QuantizationParameters, TensorParameters};
@@ -18,12 +16,11 @@ fn quantized_with(
     mode: Mode,
     values: impl Fn(&StatisticSpec) -> Vec<f64> + Sync,
 ) -> Result<Quantized, CoreError> {
-    let placement = place(graph, parameters, mode)?;
     let evaluator = TableEvaluator::new(|_, evaluation, published| statistics_answer(evaluation, published, &values));
-    let wanted = wanted_statistics(graph, &placement, parameters, mode);
-    let calibration = run_ready(Calibration::collect(&evaluator, &samples(b"calibration", 3), wanted))?;
+    let set = samples(b"calibration", 3);
+    let quantized = run_ready(calibrate_and_quantize(&evaluator, graph, &set, parameters, mode))?;
     assert_eq!(evaluator.batches(Stage::Calibration).len(), 1, "one pass gives all statistics");
-    quantize(graph, &placement, &calibration, parameters, mode)
+    Ok(quantized)
 }
 
 /// A 1×1 convolution with the weights and means of the oracle, and this bias.
