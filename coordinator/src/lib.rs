@@ -4,6 +4,7 @@
 
 pub mod cli;
 pub mod config;
+pub mod dataset;
 pub mod output;
 pub mod report;
 pub mod terminal;

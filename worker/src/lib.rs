@@ -3,4 +3,5 @@
 //! Never here: goals, drops, other workers.
 
 pub mod data;
+pub mod engine;
 pub mod plan;

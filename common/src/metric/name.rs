@@ -22,6 +22,21 @@ pub enum MetricNameError {
 }
 
 impl MetricDefinition {
+    /// The name of a metric nobody named, such as `accuracy@top1`; [`MetricDefinition::from_name`] reads it back.
+    pub fn default_name(&self) -> String {
+        match self {
+            MetricDefinition::Accuracy { top_k } => format!("accuracy@top{top_k}"),
+            MetricDefinition::F1 => "f1".to_owned(),
+            MetricDefinition::Precision => "precision".to_owned(),
+            MetricDefinition::Recall => "recall".to_owned(),
+            MetricDefinition::Matthews => "mcc".to_owned(),
+            MetricDefinition::Mse => "mse".to_owned(),
+            MetricDefinition::Rmse => "rmse".to_owned(),
+            MetricDefinition::Mae => "mae".to_owned(),
+            MetricDefinition::Cosine => "cosine_similarity".to_owned(),
+        }
+    }
+
     /// The words metrics are declared by.
     pub const NAMES: [&'static str; 10] =
         ["accuracy", "accuracy@top5", "f1", "precision", "recall", "mcc", "mse", "rmse", "mae", "cosine_similarity"];

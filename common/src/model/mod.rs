@@ -13,8 +13,10 @@ mod load;
 mod normalize;
 mod operators;
 mod opset;
+mod shapes;
 
 pub use error::{ModelError, NodePlace};
+pub use shapes::SampleShapeError;
 
 use crate::digest::Digest;
 use crate::graph::{DataType, TensorData};

@@ -7,6 +7,7 @@ pub mod error;
 pub mod evaluator;
 pub mod parameters;
 pub mod quantize;
+pub mod schedule;
 pub mod seed;
 
 #[cfg(test)]

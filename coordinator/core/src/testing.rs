@@ -1,12 +1,17 @@
 //! What the tests of this crate share: small graphs by hand, and a way to run futures that never wait.
 
+use crate::accuracy_aware::SampleSet;
+use crate::evaluator::{Evaluator, EvaluatorError, Stage};
+use holdfast_common::Digest;
+use holdfast_common::evaluation::{Evaluation, SampleIndex, SampleResult, StatisticSpec, Want};
 use holdfast_common::graph::{
     BinaryKind, ConvAttributes, DataType, Graph, Op, OpId, OpKind, PoolAttributes, Tensor, TensorData, TensorId,
     UnaryKind,
 };
 use ndarray::{ArrayD, IxDyn};
+use std::collections::BTreeMap;
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 
 /// Polls a future whose parts are all ready.
@@ -172,4 +177,65 @@ pub(crate) fn chain(names: &[&str]) -> Graph {
         x = builder.relu(&format!("{name}.relu"), x);
     }
     builder.finish(&[x])
+}
+
+/// Answers from a function of the evaluation and what was published; remembers what was asked.
+pub(crate) struct TableEvaluator<F> {
+    pub(crate) answer: F,
+    pub(crate) published: Mutex<BTreeMap<Digest, Vec<u8>>>,
+    pub(crate) asked: Mutex<Vec<(Stage, Vec<Evaluation>)>>,
+}
+
+impl<F> TableEvaluator<F>
+where
+    F: Fn(Stage, &Evaluation, &BTreeMap<Digest, Vec<u8>>) -> Vec<SampleResult> + Sync,
+{
+    pub(crate) fn new(answer: F) -> TableEvaluator<F> {
+        TableEvaluator { answer, published: Mutex::default(), asked: Mutex::default() }
+    }
+
+    /// All batches of a stage, each as what was asked.
+    pub(crate) fn batches(&self, stage: Stage) -> Vec<Vec<Evaluation>> {
+        let asked = self.asked.lock().expect("no test thread panicked");
+        asked.iter().filter(|(of, _)| *of == stage).map(|(_, batch)| batch.clone()).collect()
+    }
+}
+
+impl<F> Evaluator for TableEvaluator<F>
+where
+    F: Fn(Stage, &Evaluation, &BTreeMap<Digest, Vec<u8>>) -> Vec<SampleResult> + Sync,
+{
+    async fn publish(&self, bytes: Vec<u8>) -> Result<Digest, EvaluatorError> {
+        let digest = Digest::of(&bytes);
+        self.published.lock().expect("no test thread panicked").insert(digest, bytes);
+        Ok(digest)
+    }
+
+    async fn evaluate(
+        &self,
+        stage: Stage,
+        evaluations: Vec<Evaluation>,
+    ) -> Result<Vec<Vec<SampleResult>>, EvaluatorError> {
+        let published = self.published.lock().expect("no test thread panicked").clone();
+        let answers = evaluations.iter().map(|evaluation| (self.answer)(stage, evaluation, &published)).collect();
+        self.asked.lock().expect("no test thread panicked").push((stage, evaluations));
+        Ok(answers)
+    }
+}
+
+/// Answers a statistics evaluation with the same values for every sample.
+pub(crate) fn statistics_answer(
+    evaluation: &Evaluation,
+    published: &BTreeMap<Digest, Vec<u8>>,
+    values: impl Fn(&StatisticSpec) -> Vec<f64>,
+) -> Vec<SampleResult> {
+    let Want::Statistics(list) = &evaluation.want else { panic!("statistics are asked for") };
+    let specs: Vec<StatisticSpec> = serde_json::from_slice(&published[list]).expect("a list of statistics");
+    let sample = SampleResult { parts: specs.iter().map(values).collect() };
+    vec![sample; evaluation.samples.len()]
+}
+
+/// The first so many samples.
+pub(crate) fn samples(workload: &[u8], count: u32) -> SampleSet {
+    SampleSet { workload: Digest::of(workload), samples: (0..count).map(SampleIndex).collect() }
 }

@@ -5,8 +5,8 @@
 
 use super::document::{Node, Object, flatten};
 use super::{
-    AccuracyConfig, Algorithm, DropType, Granularity, Ignored, IgnoredOperation, Preset, QuantizationConfig, Symmetry,
-    TargetDevice, TensorConfig,
+    AccuracyConfig, Algorithm, DropType, Granularity, Ignored, Preset, QuantizationConfig, Symmetry, TargetDevice,
+    TensorConfig,
 };
 use holdfast_common::metric::{MetricDefinition, MetricSpec};
 
@@ -413,7 +413,7 @@ fn read_ignored(node: &Node<'_>) -> Option<Ignored> {
     if let Some(node) = object.get("operations") {
         for element in node.array()? {
             match read_ignored_operation(&element) {
-                Some(operation) => ignored.operations.push(operation),
+                Some(types) => ignored.operations.extend(types.iter().map(|name| (*name).to_owned())),
                 None => complete = false,
             }
         }
@@ -422,15 +422,92 @@ fn read_ignored(node: &Node<'_>) -> Option<Ignored> {
     complete.then_some(ignored)
 }
 
-fn read_ignored_operation(node: &Node<'_>) -> Option<IgnoredOperation> {
+/// OpenVINO's names of operators that ONNX calls otherwise.
+const OPENVINO_TYPES: [(&str, &[&str]); 15] = [
+    ("Convolution", &["Conv"]),
+    ("ConvolutionBackpropData", &["ConvTranspose"]),
+    ("FullyConnected", &["Gemm", "MatMul"]),
+    ("Subtract", &["Sub"]),
+    ("Multiply", &["Mul"]),
+    ("Divide", &["Div"]),
+    ("Power", &["Pow"]),
+    ("Minimum", &["Min"]),
+    ("Maximum", &["Max"]),
+    ("ReLU", &["Relu"]),
+    ("Clamp", &["Clip"]),
+    ("HSwish", &["HardSwish"]),
+    ("SoftMax", &["Softmax"]),
+    ("AvgPool", &["AveragePool"]),
+    ("Interpolate", &["Resize"]),
+];
+
+/// ONNX operators that can be named, as the graph names them.
+const ONNX_TYPES: [&str; 42] = [
+    "Conv",
+    "ConvTranspose",
+    "Gemm",
+    "MatMul",
+    "Add",
+    "Sub",
+    "Mul",
+    "Div",
+    "Pow",
+    "Min",
+    "Max",
+    "PRelu",
+    "Relu",
+    "Clip",
+    "LeakyRelu",
+    "Elu",
+    "Sigmoid",
+    "HardSigmoid",
+    "HardSwish",
+    "Tanh",
+    "Erf",
+    "Gelu",
+    "MaxPool",
+    "AveragePool",
+    "GlobalAveragePool",
+    "GlobalMaxPool",
+    "ReduceMean",
+    "ReduceSum",
+    "ReduceMax",
+    "ReduceMin",
+    "Softmax",
+    "LogSoftmax",
+    "BatchNormalization",
+    "LayerNormalization",
+    "Reshape",
+    "Transpose",
+    "Concat",
+    "Split",
+    "Slice",
+    "Pad",
+    "Resize",
+    "DepthToSpace",
+];
+
+fn read_ignored_operation(node: &Node<'_>) -> Option<&'static [&'static str]> {
     let object = node.object()?;
-    let op_type = object.required("type").and_then(|node| node.string());
-    let attributes = match object.get("attributes") {
-        None => Some(Default::default()),
-        Some(node) => node
-            .object()
-            .map(|attributes| attributes.entries().into_iter().map(|(name, node)| (name, node.json())).collect()),
-    };
+    let type_node = object.required("type")?;
+    if let Some(attributes) = object.get("attributes")
+        && attributes.object().is_some_and(|attributes| !attributes.entries().is_empty())
+    {
+        attributes.refuse("are not supported yet", Some("name the operations in `ignored.scope`"));
+    }
     object.finish();
-    Some(IgnoredOperation { op_type: op_type?, attributes: attributes? })
+    let name = type_node.string()?;
+    if let Some((_, types)) = OPENVINO_TYPES.iter().find(|(openvino, _)| *openvino == name) {
+        if name.starts_with("Convolution") {
+            type_node.warn("covers grouped convolutions as well, which ONNX does not tell apart");
+        }
+        return Some(types);
+    }
+    if let Some(onnx) = ONNX_TYPES.iter().position(|onnx| *onnx == name) {
+        return Some(&ONNX_TYPES[onnx..=onnx]);
+    }
+    let openvino = OPENVINO_TYPES.iter().map(|(openvino, _)| *openvino);
+    let known: Vec<&str> = ONNX_TYPES.iter().copied().chain(openvino).collect();
+    type_node.refuse_word(&name, "is no operator type that can be ignored", &known);
+    None
 }

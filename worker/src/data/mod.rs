@@ -10,6 +10,8 @@ mod decode;
 mod golden;
 mod jpeg;
 mod pipeline;
+#[cfg(test)]
+mod pipeline_tests;
 mod pixels;
 mod raster;
 mod resize;

@@ -365,12 +365,10 @@ impl PixelRoute {
             let end = layout.at(y, pixels.width - 1) + pixels.channels;
             let target = &mut out[start..end];
             match self.tables.as_slice() {
-                [red, green, blue] => {
-                    let source = row.as_chunks::<3>().0;
-                    for (pixel, out) in source.iter().zip(target.chunks_mut(layout.pixel_stride)) {
-                        out[0] = red[usize::from(pixel[0])];
-                        out[1] = green[usize::from(pixel[1])];
-                        out[2] = blue[usize::from(pixel[2])];
+                [red, green, blue] if layout.pixel_stride == 3 => {
+                    for (pixel, out) in row.as_chunks::<3>().0.iter().zip(target.as_chunks_mut::<3>().0) {
+                        let [r, g, b] = pixel.map(usize::from);
+                        *out = [red[r], green[g], blue[b]];
                     }
                 }
                 tables => {

@@ -7,6 +7,8 @@ mod patterns;
 pub mod placement;
 #[cfg(test)]
 mod placement_tests;
+#[cfg(test)]
+mod quantization_tests;
 mod ranges;
 mod roles;
 

@@ -1,19 +1,34 @@
 //! Dense convolution and matrix product, u8 x s8: walks pixels and panels and hands tiles to the microkernels.
 
-use super::arch::{Accumulate, Depth, GemmKernel, MAX_PANEL, MAX_TILE, MAX_TILE_ROWS, PanelParams, Scratch, Tile};
+use super::arch::{
+    Accumulate, Depth, MAX_PANEL, MAX_TILE, MAX_TILE_ROWS, PanelParams, Scratch, Span, Spans, Stores, Tile,
+};
 use super::epilogue::Codes;
 use super::geometry::check_image;
-use super::pack::Panel;
-use crate::ConvGeometry;
-use super::{AddU8, DepthRuns, Epilogue, INPUT_SLACK, Int8Error, K_GROUP, PackedWeights};
+use super::pack::{Line, Panel};
+use super::{AddU8, ConvGeometry, DepthRuns, Epilogue, INPUT_SLACK, Int8Error, K_GROUP, PackedWeights};
 use crate::{Image, Isa};
+use std::ops::Range;
 
 /// Above this many bytes of weights a layer walks all its pixels once a panel, so that weights are read once;
 /// below, all panels once a block of pixels, so that inputs are.
 const STREAMED_WEIGHT_BYTES: usize = 512 * 1024;
 
-/// Pixels a block; a multiple of every tile's rows.
+/// Depth groups up to which finishing a tile costs as much as its sums.
+const SHALLOW_GROUPS: usize = 12;
+
+/// The same with a residual to add.
+const SHALLOW_ADD_GROUPS: usize = 40;
+
+/// Depth groups up to which spans of one row each beat tiles that cross rows, and the width a row needs.
+const SPAN_GROUPS: usize = 64;
+const SPAN_WIDTH: usize = 24;
+
+/// Pixels a block comes in multiples of; itself a multiple of every tile's rows.
 const BLOCK_PIXELS: usize = 96;
+
+/// Bytes of input up to which a block may grow, to stay in the first-level cache beside a panel.
+const BLOCK_BYTES: usize = 16 * 1024;
 
 /// A convolution's geometry, prepared for one instruction set.
 #[derive(Debug)]
@@ -102,38 +117,134 @@ impl ConvU8S8 {
     }
 
     fn walk(&self, weights: &PackedWeights, input: &[u8], bias: &[i32], sink: &Sink<'_>) {
-        let depth = Depth { runs: &self.run_offsets, groups: self.run_groups };
         let pixels = self.geometry.output.pixels();
         let streamed = size_of_val(weights.lines.as_slice()) > STREAMED_WEIGHT_BYTES;
-        let block = if streamed { pixels } else { BLOCK_PIXELS };
+        let input_step = self.geometry.stride_w * self.geometry.input.pixel_stride;
+        let blocks = (BLOCK_BYTES / (BLOCK_PIXELS * input_step).max(1)).max(1);
+        let block = if streamed { pixels } else { blocks * BLOCK_PIXELS };
+        let spans = self.span_pixels(weights, sink);
 
         let mut scratch = Scratch([0; MAX_TILE]);
         let mut params = PanelParams { bias: [0; MAX_PANEL], multiplier: [0.0; MAX_PANEL] };
-        let mut tile = Tile::empty();
-        let mut done = 0;
-        while done < pixels {
-            let count = block.min(pixels - done);
+        for done in (0..pixels).step_by(block) {
+            let block = done..(done + block).min(pixels);
             for panel in &weights.panels {
                 params.load(panel, bias, sink.multiplier());
-                tile.channels = panel.channels;
-                let mut cursor = Cursor::new(&self.geometry, sink, panel.first, done);
-                let mut left = count;
-                while left > 0 {
-                    tile.rows = rows_of_tile(left, panel.kernel.mr());
-                    left -= tile.rows;
-                    cursor.fill(&mut tile, input.as_ptr(), sink);
-                    let accumulate: Accumulate = panel.kernel.accumulate[tile.rows - 1];
-                    let lines = weights.lines[panel.line..].as_ptr();
-                    // SAFETY: `new` proved the instruction set, `run` that the input reaches `input_end` plus slack,
-                    // which covers each window and the rest of its last depth group; the panel was packed with
-                    // `groups` groups by the kernel that reads it.
-                    unsafe { accumulate(&tile, depth, lines, &params, &mut scratch) };
-                    // SAFETY: the cursor's pointers lie in the sink's buffers, whose lengths `Sink::new` checked.
-                    unsafe { sink.store(panel.kernel, &tile, &scratch, &params) };
+                let lines = weights.lines[panel.line..].as_ptr();
+                match (spans, &panel.kernel.spans) {
+                    (Some(span_pixels), Some(spans)) => {
+                        self.spans(panel, spans, span_pixels, block.clone(), (input, lines), sink, &params);
+                    }
+                    (None, _) | (_, None) => {
+                        self.tiles(panel, block.clone(), (input, lines), sink, &params, &mut scratch);
+                    }
                 }
             }
-            done += count;
         }
+    }
+
+    /// How many pixels at a constant distance follow each other, where the span functions apply and pay.
+    fn span_pixels(&self, weights: &PackedWeights, sink: &Sink<'_>) -> Option<usize> {
+        let ConvGeometry { input, output, stride_h, stride_w, .. } = &self.geometry;
+        let even = |image: &Image| output.height == 1 || image.row_stride == output.width * image.pixel_stride;
+        let residual_is_even = match sink {
+            Sink::U8 { bounded: false, .. } => true,
+            Sink::Add { bounded: false, image, .. } => even(image),
+            Sink::U8 { bounded: true, .. } | Sink::Add { bounded: true, .. } | Sink::F32 { .. } => return None,
+        };
+        let input_is_even =
+            output.height == 1 || stride_h * input.row_stride == output.width * stride_w * input.pixel_stride;
+        if input_is_even && residual_is_even && even(output) {
+            return Some(output.pixels());
+        }
+        // Tiles that cross rows waste less at the ends of short rows, and deep ones do not feel their own cost.
+        (output.width >= SPAN_WIDTH && weights.groups <= SPAN_GROUPS).then_some(output.width)
+    }
+
+    /// The pixels of a block, span by span.
+    #[allow(clippy::too_many_arguments, reason = "the state of one loop nest, split for reading")]
+    fn spans(
+        &self,
+        panel: &Panel,
+        spans: &Spans,
+        span_pixels: usize,
+        block: Range<usize>,
+        (input, lines): (&[u8], *const Line),
+        sink: &Sink<'_>,
+        params: &PanelParams,
+    ) {
+        let geometry = &self.geometry;
+        let depth = Depth { runs: &self.run_offsets, groups: self.run_groups };
+        let (functions, codes, add) = match sink {
+            Sink::U8 { codes, .. } => (spans.u8, codes, &AddU8::NOTHING),
+            Sink::Add { codes, add, .. } => (spans.add, codes, *add),
+            Sink::F32 { .. } => return,
+        };
+        let limit = if matches!(sink, Sink::Add { .. }) { SHALLOW_ADD_GROUPS } else { SHALLOW_GROUPS };
+        let shallow = self.run_offsets.len() * self.run_groups <= limit;
+        let mr = if shallow { spans.shallow_rows } else { functions.len() };
+        let mut at = block.start;
+        while at < block.end {
+            let end = ((at / span_pixels + 1) * span_pixels).min(block.end);
+            while at < end {
+                let left = end - at;
+                let rows = rows_of_tile(left, mr);
+                let pixels = full_tiles(left, mr).max(1) * rows;
+                let (y, x) = (at / geometry.output.width, at % geometry.output.width);
+                let (residual, residual_step) = sink.residual(y, x, panel.first);
+                let span = Span {
+                    input: input.as_ptr().wrapping_add(self.input_element(y, x)),
+                    input_step: geometry.stride_w * geometry.input.pixel_stride,
+                    output: sink.output(geometry.output.at(y, x) + panel.first),
+                    output_step: geometry.output.pixel_stride,
+                    residual,
+                    residual_step,
+                    pixels,
+                    channels: panel.channels,
+                    codes,
+                    add,
+                };
+                // SAFETY: as for the two halves in `tiles`; `span_pixels` says that these pixels are at a constant
+                // distance, `bounded` that the sums convert.
+                unsafe { functions[rows - 1](&span, depth, lines, params) };
+                at += pixels;
+            }
+        }
+    }
+
+    /// The pixels of a block, tile by tile.
+    fn tiles(
+        &self,
+        panel: &Panel,
+        block: Range<usize>,
+        (input, lines): (&[u8], *const Line),
+        sink: &Sink<'_>,
+        params: &PanelParams,
+        scratch: &mut Scratch,
+    ) {
+        let depth = Depth { runs: &self.run_offsets, groups: self.run_groups };
+        let mut tile = Tile::empty();
+        tile.channels = panel.channels;
+        let mut cursor = Cursor::new(self, panel.first, block.start);
+        let mut left = block.len();
+        while left > 0 {
+            tile.rows = rows_of_tile(left, panel.kernel.mr());
+            left -= tile.rows;
+            cursor.fill(&mut tile, input.as_ptr(), sink);
+            let accumulate: Accumulate = panel.kernel.accumulate[tile.rows - 1];
+            // SAFETY: `new` proved the instruction set, `run` that the input reaches `input_end` plus slack, which
+            // covers each window and the rest of its last depth group; the panel was packed with `groups` groups by
+            // the kernel that reads it.
+            unsafe { accumulate(&tile, depth, lines, params, scratch) };
+            // SAFETY: the cursor's pointers lie in the sink's buffers, whose lengths `Sink::new` checked.
+            unsafe { sink.store(&panel.kernel.stores, &tile, scratch, params) };
+        }
+    }
+
+    /// Element index of the first tap of an output pixel's window.
+    fn input_element(&self, y: usize, x: usize) -> usize {
+        let ConvGeometry { input, stride_h, stride_w, .. } = &self.geometry;
+        self.geometry.first_element() + y * stride_h * input.row_stride + x * stride_w * input.pixel_stride
     }
 }
 
@@ -146,6 +257,11 @@ fn rows_of_tile(left: usize, mr: usize) -> usize {
     } else {
         left
     }
+}
+
+/// How many full tiles [`rows_of_tile`] takes off before it comes to uneven ones.
+fn full_tiles(left: usize, mr: usize) -> usize {
+    if left.is_multiple_of(mr) { left / mr } else { (left / mr).saturating_sub(1) }
 }
 
 /// Whether no sum can reach a float that the conversion to i32 would not take.
@@ -178,9 +294,26 @@ impl Tile {
 
 /// An epilogue whose buffers have been checked, as the tiles want it.
 pub(crate) enum Sink<'a> {
-    U8 { multiplier: &'a [f32], codes: Codes, bounded: bool, output: *mut u8 },
-    Add { multiplier: &'a [f32], codes: Codes, add: &'a AddU8, residual: *const u8, image: Image, output: *mut u8 },
-    F32 { multiplier: &'a [f32], bounds: (f32, f32), output: *mut f32 },
+    U8 {
+        multiplier: &'a [f32],
+        codes: Codes,
+        bounded: bool,
+        output: *mut u8,
+    },
+    Add {
+        multiplier: &'a [f32],
+        codes: Codes,
+        bounded: bool,
+        add: &'a AddU8,
+        residual: *const u8,
+        image: Image,
+        output: *mut u8,
+    },
+    F32 {
+        multiplier: &'a [f32],
+        bounds: (f32, f32),
+        output: *mut f32,
+    },
 }
 
 impl<'a> Sink<'a> {
@@ -218,6 +351,7 @@ impl<'a> Sink<'a> {
                 Sink::Add {
                     multiplier: requant.multiplier(),
                     codes: requant.codes(),
+                    bounded: bounded(requant) || !add.converts(),
                     add,
                     residual: residual.as_ptr(),
                     image: residual_image,
@@ -257,24 +391,9 @@ impl<'a> Sink<'a> {
     /// Finishes a tile.
     ///
     /// # Safety
-    /// The kernel's instruction set is present and the tile's output and residual pointers lie in this sink's buffers
+    /// The stores' instruction set is present and the tile's output and residual pointers lie in this sink's buffers
     /// with `tile.channels` elements behind them.
-    pub(crate) unsafe fn store(&self, kernel: &GemmKernel, tile: &Tile, scratch: &Scratch, params: &PanelParams) {
-        // SAFETY: passed on from the caller; the unclamped form is chosen only where its bound was proven.
-        unsafe { self.store_with(&kernel.stores, tile, scratch, params) }
-    }
-
-    /// [`store`](Sink::store) with the second halves given.
-    ///
-    /// # Safety
-    /// As [`store`](Sink::store).
-    pub(crate) unsafe fn store_with(
-        &self,
-        stores: &super::arch::Stores,
-        tile: &Tile,
-        scratch: &Scratch,
-        params: &PanelParams,
-    ) {
+    pub(crate) unsafe fn store(&self, stores: &Stores, tile: &Tile, scratch: &Scratch, params: &PanelParams) {
         // SAFETY: passed on from the caller; the unclamped form is chosen only where its bound was proven.
         unsafe {
             match self {
@@ -289,24 +408,23 @@ impl<'a> Sink<'a> {
 
 /// Walks output pixels in row-major order, carrying the three addresses that belong to each.
 struct Cursor<'a> {
-    geometry: &'a ConvGeometry,
+    conv: &'a ConvU8S8,
     channel: usize,
     y: usize,
     x: usize,
 }
 
 impl<'a> Cursor<'a> {
-    fn new(geometry: &'a ConvGeometry, _sink: &Sink<'_>, channel: usize, pixel: usize) -> Cursor<'a> {
-        let width = geometry.output.width;
-        Cursor { geometry, channel, y: pixel / width, x: pixel % width }
+    fn new(conv: &'a ConvU8S8, channel: usize, pixel: usize) -> Cursor<'a> {
+        let width = conv.geometry.output.width;
+        Cursor { conv, channel, y: pixel / width, x: pixel % width }
     }
 
     /// Fills the tile's pointers for its next `rows` pixels and moves past them.
     #[inline]
     fn fill(&mut self, tile: &mut Tile, input: *const u8, sink: &Sink<'_>) {
-        let geometry = self.geometry;
+        let geometry = &self.conv.geometry;
         let input_step = geometry.stride_w * geometry.input.pixel_stride;
-        let first = geometry.first_element();
         let output_step = match sink {
             Sink::U8 { .. } | Sink::Add { .. } => geometry.output.pixel_stride,
             Sink::F32 { .. } => geometry.output.pixel_stride * size_of::<f32>(),
@@ -314,8 +432,7 @@ impl<'a> Cursor<'a> {
         let mut row = 0;
         while row < tile.rows {
             let span = (geometry.output.width - self.x).min(tile.rows - row);
-            let from = first + self.y * geometry.stride_h * geometry.input.row_stride + self.x * input_step;
-            let mut source = input.wrapping_add(from);
+            let mut source = input.wrapping_add(self.conv.input_element(self.y, self.x));
             let mut target = sink.output(geometry.output.at(self.y, self.x) + self.channel);
             let (mut residual, residual_step) = sink.residual(self.y, self.x, self.channel);
             for r in row..row + span {

@@ -6,8 +6,8 @@ use super::arch::{
 };
 use super::conv::{Sink, proven_to_convert};
 use super::pack::{Line, magnitude_of};
-use crate::ConvGeometry;
 use super::{Epilogue, INPUT_SLACK, Int8Error};
+use crate::ConvGeometry;
 use crate::Isa;
 use std::ops::Range;
 
@@ -322,7 +322,7 @@ impl DepthwiseU8S8 {
             // covers a panel's width behind the last column of every window; the panel was packed for this function.
             unsafe { accumulate(&window, lines, params, scratch) };
             // SAFETY: output and residual pointers lie in the sink's buffers, whose lengths `Sink::new` checked.
-            unsafe { sink.store_with(panel.kernel.stores, tile, scratch, params) };
+            unsafe { sink.store(panel.kernel.stores, tile, scratch, params) };
             x += outputs;
         }
     }

@@ -99,6 +99,14 @@ impl AddU8 {
         Ok(AddU8 { ra, rb, fixed, lo, hi, conv_is_a })
     }
 
+    /// Stands where an operation has no Add.
+    pub(crate) const NOTHING: AddU8 = AddU8 { ra: 0.0, rb: 0.0, fixed: 0.0, lo: 0, hi: 255, conv_is_a: true };
+
+    /// Whether every sum of codes converts to i32 without a clamp.
+    pub(crate) fn converts(&self) -> bool {
+        255.0 * (self.ra.abs() + self.rb.abs()) + self.fixed.abs() < (1u32 << 30) as f32
+    }
+
     /// The sum of two codes.
     pub fn apply(&self, a: u8, b: u8) -> u8 {
         let t = f32::from(b).mul_add(self.rb, self.fixed);

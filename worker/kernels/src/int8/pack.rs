@@ -88,9 +88,11 @@ impl PackedWeights {
         let mut panels = Vec::new();
         let mut line = 0;
         let mut first = 0;
-        for vectors in split_evenly(shape.out_channels.div_ceil(lanes), kernels.len()) {
-            let kernel = kernels[vectors - 1];
-            let channels = (vectors * lanes).min(shape.out_channels - first);
+        while first < shape.out_channels {
+            // The widest panels are the fastest, whatever they leave over.
+            let left = shape.out_channels - first;
+            let kernel = kernels[left.div_ceil(lanes).min(kernels.len()) - 1];
+            let channels = kernel.width().min(left);
             panels.push(Panel { first, channels, kernel, line });
             line += (groups * kernel.group_bytes()).div_ceil(size_of::<Line>());
             first += channels;
@@ -148,10 +150,4 @@ impl PackedWeights {
 pub(crate) fn magnitude_of(filter: &[i8]) -> f32 {
     let sum: u64 = filter.iter().map(|w| u64::from(w.unsigned_abs())).sum();
     (sum as f32 * 255.0) * 1.001
-}
-
-/// Splits `count` into as few parts of at most `most` as possible, as even as possible, larger ones first.
-fn split_evenly(count: usize, most: usize) -> impl Iterator<Item = usize> {
-    let parts = count.div_ceil(most);
-    (0..parts).map(move |part| count / parts + usize::from(part < count % parts))
 }

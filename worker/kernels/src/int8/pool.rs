@@ -3,8 +3,8 @@
 use super::arch::element_kernels;
 use super::elements::{POOL_CHANNELS, PoolWindow};
 use super::epilogue::Codes;
-use crate::ConvGeometry;
 use super::{CodeParams, Int8Error};
+use crate::ConvGeometry;
 use crate::Isa;
 
 /// What an average divides by.

@@ -1,8 +1,8 @@
 //! What every int8 kernel must compute, bit for bit: plain loops, one element at a time.
 
 use super::epilogue::clamp_f32;
-use crate::ConvGeometry;
 use super::{AverageCount, AverageOutput, CodeParams, Epilogue, Requant};
+use crate::ConvGeometry;
 use crate::Image;
 
 /// One requantized code; the definition in [`Requant`].

@@ -45,7 +45,9 @@ impl Builder<'_> {
                 ),
             });
         };
-        let mut values = quantize_weights(array, params).mapv(f32::from);
+        let codes =
+            quantize_weights(array, params).map_err(|error| PlanError::Scheme { problem: error.to_string() })?;
+        let mut values = codes.mapv(f32::from);
         for (index, value) in values.indexed_iter_mut() {
             let slice = params.axis.map_or(0, |axis| index[axis]);
             *value = params.scales[slice] * (*value - params.zero_points[slice] as f32);

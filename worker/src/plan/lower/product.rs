@@ -264,11 +264,13 @@ impl Builder<'_> {
         }
         let input = self.codes_in(self.graph.op(id).inputs[0], codes, window.layout)?;
         let packed = self.cache.get(self.scheme, id, || {
-            let ordered = window.reorder(&quantize_weights(weights, params));
+            let codes = quantize_weights(weights, params).map_err(|error| self.unsupported(id, error.to_string()))?;
+            let ordered = window.reorder(&codes);
             pack_int8(isa, window, &input, &ordered).map_err(|error| self.unsupported(id, error.to_string()))
         })?;
         let sums = column_sums(&packed);
-        let bias: Vec<i32> = quantize_bias(bias, x.scale, &scales)
+        let bias: Vec<i32> = quantize_bias(bias, &[x.scale], &scales)
+            .map_err(|error| self.unsupported(id, error.to_string()))?
             .iter()
             .zip(&sums)
             .map(|(code, sum)| code.wrapping_sub(i32::from(x.zero_point).wrapping_mul(*sum)))

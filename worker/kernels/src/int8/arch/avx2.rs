@@ -29,6 +29,7 @@ static GEMM_2: GemmKernel = GemmKernel {
     vectors: 2,
     form: WeightForm::EvenOddWords,
     accumulate: &[accumulate::<1, 2>, accumulate::<2, 2>, accumulate::<3, 2>, accumulate::<4, 2>],
+    spans: None,
     stores: stores::<2>(),
 };
 
@@ -38,6 +39,7 @@ static GEMM_1: GemmKernel = GemmKernel {
     vectors: 1,
     form: WeightForm::EvenOddWords,
     accumulate: &[accumulate::<1, 1>, accumulate::<2, 1>, accumulate::<3, 1>, accumulate::<4, 1>],
+    spans: None,
     stores: stores::<1>(),
 };
 

@@ -64,6 +64,46 @@ pub(crate) struct Depth<'a> {
 /// run's groups behind each input pointer is readable. `weights` holds `runs x groups` groups of the panel.
 pub(crate) type Accumulate = unsafe fn(&Tile, Depth<'_>, *const Line, &PanelParams, &mut Scratch);
 
+/// Output pixels at a constant distance, for one panel.
+pub(crate) struct Span<'a> {
+    /// First input byte under the first pixel's window, and the distance to the next pixel's.
+    pub input: *const u8,
+    pub input_step: usize,
+    /// The panel's first channel of the first output pixel, and the distance to the next.
+    pub output: *mut u8,
+    pub output_step: usize,
+    /// The same of the residual.
+    pub residual: *const u8,
+    pub residual_step: usize,
+    /// Pixels; a multiple of the rows the function was made for.
+    pub pixels: usize,
+    /// Output channels to be written.
+    pub channels: usize,
+    /// How sums become codes.
+    pub codes: &'a Codes,
+    /// How those are added to the residual; read by functions made for it.
+    pub add: &'a AddU8,
+}
+
+/// Both halves of consecutive tiles at once: sums along the depth, then codes, with nothing in between.
+///
+/// What a tile costs beside its sums counts where the depth is small. The loop over depth must be seen to stay in
+/// registers for every row count a kernel lists here.
+///
+/// # Safety
+/// The instruction set is present. Every byte of every run's groups behind each pixel is readable; `channels`
+/// elements of each output pixel are writable, and of each residual pixel readable. |sum x multiplier| and the Add's
+/// sums stay below 2^30.
+pub(crate) type SpanU8 = unsafe fn(&Span<'_>, Depth<'_>, *const Line, &PanelParams);
+
+/// The span functions of one panel width, by rows less one.
+pub(crate) struct Spans {
+    pub u8: &'static [SpanU8],
+    pub add: &'static [SpanU8],
+    /// Rows of the tile that suits little depth: small, so that the finishing of one overlaps the sums of the next.
+    pub shallow_rows: usize,
+}
+
 /// Turns sums into codes.
 ///
 /// # Safety
@@ -112,6 +152,8 @@ pub(crate) struct GemmKernel {
     pub form: WeightForm,
     /// By rows less one.
     pub accumulate: &'static [Accumulate],
+    /// Where they pay.
+    pub spans: Option<Spans>,
     pub stores: Stores,
 }
 

@@ -27,6 +27,7 @@ static GEMM: GemmKernel = GemmKernel {
     vectors: 1,
     form: WeightForm::Bytes,
     accumulate: &[accumulate::<1>, accumulate::<2>, accumulate::<3>, accumulate::<4>],
+    spans: None,
     stores: Stores { u8: store_u8, u8_proven: store_u8, add: store_add, f32: store_f32 },
 };
 

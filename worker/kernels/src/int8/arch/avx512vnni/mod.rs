@@ -1,16 +1,18 @@
 //! AVX-512 with VNNI: four u8 x s8 products a lane and instruction, 24 accumulators a tile.
 
 mod depthwise;
+mod span;
+mod tile;
 
 use std::arch::x86_64::*;
 
 use super::super::elements::element_kernels_for;
-use super::super::epilogue::{AddU8, Codes};
-use super::super::pack::Line;
-use super::{Accumulate, Depth, GemmKernel, Int8Kernel, PanelParams, Scratch, Stores, Tile, WeightForm, entry};
+use super::super::epilogue::Codes;
+use super::{GemmKernel, Int8Kernel, Spans, Stores, WeightForm, entry};
 use crate::Isa;
 use crate::registry::{Family, KernelEntry};
 
+/// Channels a vector of sums.
 const LANES: usize = 16;
 
 element_kernels_for!("avx2,fma,avx512f,avx512bw,avx512vl,avx512dq", "elements_u8_avx512vnni");
@@ -25,143 +27,39 @@ pub(super) static KERNELS: &[KernelEntry] = &[
     entry(Family::ElementsU8, Isa::Avx512Vnni, ELEMENTS.name, Int8Kernel::Elements(&ELEMENTS)),
 ];
 
-static GEMM_4: GemmKernel = GemmKernel {
-    name: "gemm_u8s8s32_6x64_avx512vnni",
-    lanes: LANES,
-    vectors: 4,
-    form: WeightForm::Bytes,
-    accumulate: &[
-        accumulate::<1, 4>,
-        accumulate::<2, 4>,
-        accumulate::<3, 4>,
-        accumulate::<4, 4>,
-        accumulate::<5, 4>,
-        accumulate::<6, 4>,
-    ],
-    stores: stores::<4>(),
-};
-
-static GEMM_3: GemmKernel = GemmKernel {
-    name: "gemm_u8s8s32_8x48_avx512vnni",
-    lanes: LANES,
-    vectors: 3,
-    form: WeightForm::Bytes,
-    accumulate: &[
-        accumulate::<1, 3>,
-        accumulate::<2, 3>,
-        accumulate::<3, 3>,
-        accumulate::<4, 3>,
-        accumulate::<5, 3>,
-        accumulate::<6, 3>,
-        accumulate::<7, 3>,
-        accumulate::<8, 3>,
-    ],
-    stores: stores::<3>(),
-};
-
-static GEMM_2: GemmKernel = GemmKernel {
-    name: "gemm_u8s8s32_12x32_avx512vnni",
-    lanes: LANES,
-    vectors: 2,
-    form: WeightForm::Bytes,
-    accumulate: &TWO_VECTORS,
-    stores: stores::<2>(),
-};
-
-static GEMM_1: GemmKernel = GemmKernel {
-    name: "gemm_u8s8s32_12x16_avx512vnni",
-    lanes: LANES,
-    vectors: 1,
-    form: WeightForm::Bytes,
-    accumulate: &ONE_VECTOR,
-    stores: stores::<1>(),
-};
-
-static TWO_VECTORS: [Accumulate; 12] = [
-    accumulate::<1, 2>,
-    accumulate::<2, 2>,
-    accumulate::<3, 2>,
-    accumulate::<4, 2>,
-    accumulate::<5, 2>,
-    accumulate::<6, 2>,
-    accumulate::<7, 2>,
-    accumulate::<8, 2>,
-    accumulate::<9, 2>,
-    accumulate::<10, 2>,
-    accumulate::<11, 2>,
-    accumulate::<12, 2>,
-];
-
-static ONE_VECTOR: [Accumulate; 12] = [
-    accumulate::<1, 1>,
-    accumulate::<2, 1>,
-    accumulate::<3, 1>,
-    accumulate::<4, 1>,
-    accumulate::<5, 1>,
-    accumulate::<6, 1>,
-    accumulate::<7, 1>,
-    accumulate::<8, 1>,
-    accumulate::<9, 1>,
-    accumulate::<10, 1>,
-    accumulate::<11, 1>,
-    accumulate::<12, 1>,
-];
-
-const fn stores<const NV: usize>() -> Stores {
-    Stores { u8: store_u8::<NV, true>, u8_proven: store_u8::<NV, false>, add: store_add::<NV>, f32: store_f32::<NV> }
+/// The kernel of one panel width; the row counts fill the registers that its columns leave.
+macro_rules! gemm_kernel {
+    ($name:literal, $vectors:literal, shallow $shallow:literal, add $($add:literal)*, rows $($rows:literal)*) => {
+        GemmKernel {
+            name: $name,
+            lanes: LANES,
+            vectors: $vectors,
+            form: WeightForm::Bytes,
+            accumulate: &[$(tile::accumulate::<$rows, $vectors>),*],
+            spans: Some(Spans {
+                u8: &[$(span::span::<$rows, $vectors, false>),*],
+                add: &[$(span::span::<$add, $vectors, true>),*],
+                shallow_rows: $shallow,
+            }),
+            stores: Stores {
+                u8: tile::store_u8::<$vectors, true>,
+                u8_proven: tile::store_u8::<$vectors, false>,
+                add: tile::store_add::<$vectors>,
+                f32: tile::store_f32::<$vectors>,
+            },
+        }
+    };
 }
 
-/// The loop over depth of `MR` pixels and `NV` vectors of 16 channels.
-///
-/// # Safety
-/// As [`Accumulate`].
-#[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
-unsafe fn accumulate<const MR: usize, const NV: usize>(
-    tile: &Tile,
-    depth: Depth<'_>,
-    weights: *const Line,
-    params: &PanelParams,
-    scratch: &mut Scratch,
-) {
-    // SAFETY: the caller vouches for the instruction set, the input bytes and the weights; bias and scratch are as
-    // large as the widest tile.
-    unsafe {
-        let mut sums = [[_mm512_setzero_si512(); NV]; MR];
-        for row in &mut sums {
-            for (v, sum) in row.iter_mut().enumerate() {
-                *sum = _mm512_load_si512(params.bias.as_ptr().add(v * LANES).cast());
-            }
-        }
-        let mut weights: *const __m512i = weights.cast();
-        for &run in depth.runs {
-            let mut pixels = [std::ptr::null::<u8>(); MR];
-            for (r, pixel) in pixels.iter_mut().enumerate() {
-                *pixel = tile.input[r].add(run);
-            }
-            for group in 0..depth.groups {
-                let mut columns = [_mm512_setzero_si512(); NV];
-                for (v, column) in columns.iter_mut().enumerate() {
-                    *column = _mm512_load_si512(weights.add(v));
-                }
-                weights = weights.add(NV);
-                for r in 0..MR {
-                    let bytes = _mm512_set1_epi32(pixels[r].add(group * 4).cast::<i32>().read_unaligned());
-                    for v in 0..NV {
-                        sums[r][v] = _mm512_dpbusd_epi32(sums[r][v], bytes, columns[v]);
-                    }
-                }
-            }
-        }
-        let out: *mut __m512i = scratch.0.as_mut_ptr().cast();
-        for (r, row) in sums.iter().enumerate() {
-            for (v, &sum) in row.iter().enumerate() {
-                _mm512_store_si512(out.add(r * NV + v), sum);
-            }
-        }
-    }
-}
+static GEMM_4: GemmKernel = gemm_kernel!("gemm_u8s8s32_6x64_avx512vnni", 4, shallow 2, add 1 2 3 4, rows 1 2 3 4 5 6);
+static GEMM_3: GemmKernel =
+    gemm_kernel!("gemm_u8s8s32_8x48_avx512vnni", 3, shallow 4, add 1 2 3 4 5, rows 1 2 3 4 5 6 7 8);
+static GEMM_2: GemmKernel =
+    gemm_kernel!("gemm_u8s8s32_12x32_avx512vnni", 2, shallow 4, add 1 2 3 4 5 6 7 8, rows 1 2 3 4 5 6 7 8 9 10 11 12);
+static GEMM_1: GemmKernel =
+    gemm_kernel!("gemm_u8s8s32_12x16_avx512vnni", 1, shallow 8, add 1 2 3 4 5 6 7 8, rows 1 2 3 4 5 6 7 8 9 10 11 12);
 
-/// Which of a tile's vectors are packed together, and how many stores the 64 codes take.
+/// How many of a tile's vectors are packed together.
 ///
 /// Three vectors a row leave a quarter of each pack empty; with one, two or four, vectors of consecutive rows fill it.
 const fn vectors_a_pack(nv: usize) -> usize {
@@ -180,173 +78,21 @@ fn pack_codes(v: [__m512i; 4], codes: &Codes) -> __m512i {
 #[inline]
 #[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512vl,avx512dq")]
 fn pack_interleaved(v: [__m512i; 4], codes: &Codes) -> __m512i {
-    // Saturation does the lower half of the clamp: every step here is monotone, and a sum below the range of i16 is
-    // below code 0 as well, zero point or not.
-    let zero_point = _mm512_set1_epi16(i16::from(codes.zero_point));
-    let low = _mm512_adds_epi16(_mm512_packs_epi32(v[0], v[1]), zero_point);
-    let high = _mm512_adds_epi16(_mm512_packs_epi32(v[2], v[3]), zero_point);
+    // Saturation does the clamp to 0..=255, which is often all of it: every step here is monotone, and a sum beyond
+    // the range of i16 is beyond the codes as well, zero point or not.
+    let mut low = _mm512_packs_epi32(v[0], v[1]);
+    let mut high = _mm512_packs_epi32(v[2], v[3]);
+    if codes.zero_point != 0 {
+        let zero_point = _mm512_set1_epi16(i16::from(codes.zero_point));
+        low = _mm512_adds_epi16(low, zero_point);
+        high = _mm512_adds_epi16(high, zero_point);
+    }
     let bytes = _mm512_packus_epi16(low, high);
+    if codes.lo == 0 && codes.hi == 255 {
+        return bytes;
+    }
     let bytes = _mm512_min_epu8(bytes, _mm512_set1_epi8(codes.hi as i8));
     _mm512_max_epu8(bytes, _mm512_set1_epi8(codes.lo as i8))
-}
-
-/// Writes 64 packed codes to the rows they belong to.
-///
-/// # Safety
-/// As [`StoreU8`](super::StoreU8).
-#[inline]
-#[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512vl,avx512dq")]
-unsafe fn write_codes<const NV: usize>(tile: &Tile, row: usize, bytes: __m512i) {
-    // SAFETY: masks and full-width tests keep every store within `tile.channels` of a row the caller vouches for.
-    unsafe {
-        let channels = tile.channels;
-        if NV >= 3 {
-            let out: *mut i8 = tile.output[row].cast();
-            if channels == 64 {
-                _mm512_storeu_si512(out.cast(), bytes);
-            } else if NV == 3 && channels == 48 {
-                _mm256_storeu_si256(out.cast(), _mm512_castsi512_si256(bytes));
-                _mm_storeu_si128(out.add(32).cast(), _mm512_extracti32x4_epi32::<2>(bytes));
-            } else {
-                _mm512_mask_storeu_epi8(out, u64::MAX >> (64 - channels), bytes);
-            }
-        } else if NV == 2 {
-            let halves = [_mm512_castsi512_si256(bytes), _mm512_extracti64x4_epi64::<1>(bytes)];
-            for (r, half) in halves.into_iter().enumerate().take(tile.rows - row) {
-                let out: *mut i8 = tile.output[row + r].cast();
-                if channels == 32 {
-                    _mm256_storeu_si256(out.cast(), half);
-                } else {
-                    _mm256_mask_storeu_epi8(out, u32::MAX >> (32 - channels), half);
-                }
-            }
-        } else {
-            let quarters = [
-                _mm512_castsi512_si128(bytes),
-                _mm512_extracti32x4_epi32::<1>(bytes),
-                _mm512_extracti32x4_epi32::<2>(bytes),
-                _mm512_extracti32x4_epi32::<3>(bytes),
-            ];
-            for (r, quarter) in quarters.into_iter().enumerate().take(tile.rows - row) {
-                let out: *mut i8 = tile.output[row + r].cast();
-                if channels == 16 {
-                    _mm_storeu_si128(out.cast(), quarter);
-                } else {
-                    _mm_mask_storeu_epi8(out, u16::MAX >> (16 - channels), quarter);
-                }
-            }
-        }
-    }
-}
-
-/// Sums to codes.
-///
-/// # Safety
-/// As [`StoreU8`](super::StoreU8); `BOUNDED` is the clamped form.
-#[inline(never)]
-#[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512vl,avx512dq")]
-unsafe fn store_u8<const NV: usize, const BOUNDED: bool>(
-    tile: &Tile,
-    scratch: &Scratch,
-    params: &PanelParams,
-    codes: &Codes,
-) {
-    let step = vectors_a_pack(NV);
-    let max = _mm512_set1_ps(codes.max);
-    let mut vector = 0;
-    while vector < tile.rows * NV {
-        let mut v = [_mm512_setzero_si512(); 4];
-        for (j, v) in v.iter_mut().enumerate().take(step) {
-            // SAFETY: scratch holds `rows x NV` vectors rounded up to a pack, params one of each column.
-            let (sum, multiplier) = unsafe {
-                (
-                    _mm512_load_si512(scratch.0.as_ptr().add((vector + j) * LANES).cast()),
-                    _mm512_load_ps(params.multiplier.as_ptr().add(j % NV * LANES)),
-                )
-            };
-            let mut value = _mm512_mul_ps(_mm512_cvtepi32_ps(sum), multiplier);
-            if BOUNDED {
-                value = _mm512_min_ps(value, max);
-            }
-            *v = _mm512_cvtps_epi32(value);
-        }
-        // SAFETY: the caller vouches for the output pointers.
-        unsafe { write_codes::<NV>(tile, vector / NV, pack_codes(v, codes)) };
-        vector += step;
-    }
-}
-
-/// Sums to codes, plus residual, to codes.
-///
-/// # Safety
-/// As [`StoreAdd`](super::StoreAdd).
-#[inline(never)]
-#[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512vl,avx512dq")]
-unsafe fn store_add<const NV: usize>(tile: &Tile, scratch: &Scratch, params: &PanelParams, codes: &Codes, add: &AddU8) {
-    let step = vectors_a_pack(NV);
-    let (min, max) = (_mm512_set1_ps(codes.min), _mm512_set1_ps(codes.max));
-    let zero_point = _mm512_set1_ps(f32::from(codes.zero_point));
-    let (ra, rb) = (_mm512_set1_ps(add.ra), _mm512_set1_ps(add.rb));
-    let fixed = _mm512_set1_ps(add.fixed);
-    let sum_max = _mm512_set1_ps(f32::from(add.hi));
-    let sum_codes = Codes::new(0, add.lo, add.hi);
-    let mut vector = 0;
-    while vector < tile.rows * NV {
-        let mut v = [_mm512_setzero_si512(); 4];
-        for (j, v) in v.iter_mut().enumerate().take(step) {
-            let (row, column) = ((vector + j) / NV, (vector + j) % NV * LANES);
-            if row >= tile.rows {
-                break;
-            }
-            let mask = tail_mask(tile.channels, column);
-            // SAFETY: as in `store_u8`; the mask keeps the residual's load within `tile.channels`.
-            let (sum, multiplier, residual) = unsafe {
-                (
-                    _mm512_load_si512(scratch.0.as_ptr().add((vector + j) * LANES).cast()),
-                    _mm512_load_ps(params.multiplier.as_ptr().add(column)),
-                    _mm_maskz_loadu_epi8(mask, tile.residual[row].wrapping_add(column).cast()),
-                )
-            };
-            let value = _mm512_mul_ps(_mm512_cvtepi32_ps(sum), multiplier);
-            let value = _mm512_min_ps(_mm512_max_ps(value, min), max);
-            let code = _mm512_add_ps(_mm512_roundscale_ps::<0x08>(value), zero_point);
-            let residual = _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(residual));
-            let (a, b) = if add.conv_is_a { (code, residual) } else { (residual, code) };
-            let total = _mm512_fmadd_ps(a, ra, _mm512_fmadd_ps(b, rb, fixed));
-            *v = _mm512_cvtps_epi32(_mm512_min_ps(total, sum_max));
-        }
-        // SAFETY: the caller vouches for the output pointers.
-        unsafe { write_codes::<NV>(tile, vector / NV, pack_codes(v, &sum_codes)) };
-        vector += step;
-    }
-}
-
-/// Sums to floats.
-///
-/// # Safety
-/// As [`StoreF32`](super::StoreF32).
-#[inline(never)]
-#[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512vl,avx512dq")]
-unsafe fn store_f32<const NV: usize>(tile: &Tile, scratch: &Scratch, params: &PanelParams, (lo, hi): (f32, f32)) {
-    let (lo, hi) = (_mm512_set1_ps(lo), _mm512_set1_ps(hi));
-    for row in 0..tile.rows {
-        let out: *mut f32 = tile.output[row].cast();
-        for v in 0..NV {
-            let mask = tail_mask(tile.channels, v * LANES);
-            // SAFETY: as in `store_u8`; the mask keeps the store within `tile.channels`.
-            unsafe {
-                let sum = _mm512_load_si512(scratch.0.as_ptr().add((row * NV + v) * LANES).cast());
-                let multiplier = _mm512_load_ps(params.multiplier.as_ptr().add(v * LANES));
-                let value = _mm512_mul_ps(_mm512_cvtepi32_ps(sum), multiplier);
-                let value = _mm512_min_ps(_mm512_max_ps(value, lo), hi);
-                if mask == u16::MAX {
-                    _mm512_storeu_ps(out.add(v * LANES), value);
-                } else {
-                    _mm512_mask_storeu_ps(out.wrapping_add(v * LANES), mask, value);
-                }
-            }
-        }
-    }
 }
 
 /// Which of the 16 channels from `column` on exist.

@@ -1,0 +1,206 @@
+//! The engine: runs a tile's samples through its candidates' plans on the worker's own thread pool.
+//!
+//! Never here: sessions, leases, who asked.
+
+mod loaded;
+
+use crate::data::{DataError, PixelCache};
+use crate::plan::{Observation, Plan, PlanError};
+use holdfast_common::Digest;
+use holdfast_common::evaluation::{SampleIndex, SampleResult};
+use holdfast_common::metric::{MetricError, Outputs};
+use holdfast_kernels::Isa;
+use holdfast_proto::message::{TaskFailure, Tile, TileResults};
+use loaded::{Library, LoadedWorkload, Wanted};
+use rayon::prelude::*;
+use std::sync::Arc;
+
+pub use loaded::Fetch;
+
+/// How an engine is set up.
+#[derive(Clone, Copy, Debug)]
+pub struct EngineOptions {
+    /// Instruction set.
+    pub isa: Isa,
+    /// Threads, at least one; each runs one sample at a time.
+    pub threads: usize,
+    /// Bytes of decoded samples kept.
+    pub pixel_cache_bytes: usize,
+}
+
+/// The engine cannot be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// The instruction set is not there.
+    #[error("this machine cannot run {isa} kernels; it offers {}", available())]
+    Isa {
+        /// What was asked for.
+        isa: Isa,
+    },
+    /// The threads cannot be started.
+    #[error("start {threads} compute threads: {source}")]
+    Threads {
+        /// How many.
+        threads: usize,
+        /// What the system says.
+        source: rayon::ThreadPoolBuildError,
+    },
+}
+
+fn available() -> String {
+    Isa::available().iter().map(|isa| isa.name()).collect::<Vec<_>>().join(", ")
+}
+
+/// Runs tiles; shared by all tasks of a worker.
+pub struct Engine {
+    pool: rayon::ThreadPool,
+    library: Library,
+}
+
+/// Why one sample of a tile could not be evaluated.
+enum SampleFailure {
+    Stopped,
+    Failed(TaskFailure),
+}
+
+impl From<PlanError> for SampleFailure {
+    fn from(error: PlanError) -> SampleFailure {
+        SampleFailure::Failed(TaskFailure::ModelUnsupported { message: error.to_string() })
+    }
+}
+
+impl Engine {
+    /// Starts the threads.
+    ///
+    /// # Errors
+    ///
+    /// When the machine lacks the instruction set or cannot start the threads.
+    pub fn new(options: EngineOptions) -> Result<Engine, EngineError> {
+        if !options.isa.is_available() {
+            return Err(EngineError::Isa { isa: options.isa });
+        }
+        let threads = options.threads.max(1);
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .thread_name(|index| format!("compute-{index}"))
+            .build()
+            .map_err(|source| EngineError::Threads { threads, source })?;
+        let pixels = Arc::new(PixelCache::new(options.pixel_cache_bytes));
+        Ok(Engine { pool, library: Library::new(options.isa, pixels) })
+    }
+
+    /// Computes a tile: per candidate, per sample.
+    ///
+    /// `stop` is asked before every sample; a stopped tile fails as [`TaskFailure::RetryElsewhere`].
+    ///
+    /// # Errors
+    ///
+    /// [`TaskFailure`] says who is to blame: the sample, the model, an artifact, or this worker.
+    pub fn run(
+        &self,
+        tile: &Tile,
+        fetch: &Arc<dyn Fetch>,
+        stop: &(dyn Fn() -> bool + Sync),
+    ) -> Result<TileResults, TaskFailure> {
+        let workload = self.library.workload(tile.workload, fetch)?;
+        let wanted = self.library.wanted(&tile.want, &workload, fetch)?;
+        let mut plans = Vec::with_capacity(tile.candidates.len());
+        for candidate in &tile.candidates {
+            plans.push(self.library.plan(&workload, candidate, &wanted, fetch)?);
+        }
+        let rows: Result<Vec<Vec<SampleResult>>, SampleFailure> = self.pool.install(|| {
+            tile.samples
+                .par_iter()
+                .map(|&sample| {
+                    if stop() {
+                        return Err(SampleFailure::Stopped);
+                    }
+                    plans.iter().map(|plan| run_sample(&workload, plan, &wanted, sample, self.library.isa())).collect()
+                })
+                .collect()
+        });
+        match rows {
+            Ok(rows) => Ok(transposed(rows, tile.candidates.len())),
+            Err(SampleFailure::Failed(failure)) => Err(failure),
+            Err(SampleFailure::Stopped) => {
+                Err(TaskFailure::RetryElsewhere { message: "the worker was told to stop".to_owned() })
+            }
+        }
+    }
+}
+
+/// From rows of samples to rows of candidates.
+fn transposed(rows: Vec<Vec<SampleResult>>, candidates: usize) -> TileResults {
+    let mut results: TileResults = (0..candidates).map(|_| Vec::with_capacity(rows.len())).collect();
+    for row in rows {
+        for (candidate, result) in results.iter_mut().zip(row) {
+            candidate.push(result);
+        }
+    }
+    results
+}
+
+fn run_sample(
+    workload: &LoadedWorkload,
+    plan: &Plan,
+    wanted: &Wanted,
+    sample: SampleIndex,
+    isa: Isa,
+) -> Result<SampleResult, SampleFailure> {
+    plan.run(
+        |port, buffer| {
+            let input = workload.input_position(port.tensor);
+            workload.write_input(sample, input, port, buffer).map_err(|error| data_failure(sample, &error))
+        },
+        |finished| match wanted {
+            Wanted::Contributions => {
+                let values = finished.outputs();
+                let outputs = Outputs { names: workload.output_names(), values: &values };
+                let annotation = workload.annotation(sample);
+                let parts: Result<Vec<Vec<f64>>, MetricError> =
+                    workload.metrics().iter().map(|metric| metric.contribution(&outputs, annotation)).collect();
+                let parts = parts.map_err(|error| poison(sample, error.to_string()))?;
+                Ok(SampleResult { parts })
+            }
+            Wanted::Statistics { specs, tensors, .. } => {
+                let mut parts = Vec::with_capacity(specs.len());
+                for (spec, tensor) in specs.iter().zip(tensors) {
+                    let Some((placement, values)) = finished.observed(*tensor) else {
+                        return Err(PlanError::Scheme { problem: format!("`{}` is not observed", spec.tensor) }.into());
+                    };
+                    parts.push(Observation { spec, placement, values }.take(isa));
+                }
+                Ok(SampleResult { parts })
+            }
+        },
+    )
+}
+
+fn poison(sample: SampleIndex, message: String) -> SampleFailure {
+    SampleFailure::Failed(TaskFailure::PoisonSample { sample, message })
+}
+
+/// Who is to blame for data that cannot be read: the sample itself, unless its bytes could not be fetched.
+fn data_failure(sample: SampleIndex, error: &DataError) -> SampleFailure {
+    match error {
+        DataError::Pack { .. } => SampleFailure::Failed(TaskFailure::RetryElsewhere { message: with_causes(error) }),
+        _ => poison(sample, with_causes(error)),
+    }
+}
+
+/// An error and what caused it, on one line.
+fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}
+
+/// An artifact that the engine's own checks refuse.
+fn broken_artifact(digest: Digest, what: &str, problem: &dyn std::fmt::Display) -> TaskFailure {
+    TaskFailure::ModelUnsupported { message: format!("{what} {}: {problem}", digest.short()) }
+}
