@@ -4,6 +4,7 @@
 
 mod data;
 mod document;
+mod ignored;
 mod parameters;
 mod params;
 mod preprocessing;
