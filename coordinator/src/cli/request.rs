@@ -3,8 +3,7 @@
 use super::{AlgorithmArg, FilterArg, InputArgs, MethodArgs, ResizeTo};
 use crate::config::{
     AccuracyConfig, Algorithm, AnnotationSource, ConfigError, DataSource, DatasetConfig, DropType, Ignored,
-    ImageReader, Preset, QuantizationConfig, RunRequest, Steps, Symmetry, TargetDevice, TensorConfig,
-    default_metric_name, model_name,
+    ImageReader, Preset, QuantizationConfig, RunRequest, Steps, Symmetry, TargetDevice, TensorConfig, model_name,
 };
 use holdfast_common::dataset::{Preprocessing, PreprocessingStep, ResizeFilter};
 use holdfast_common::metric::{MetricDefinition, MetricSpec};
@@ -121,7 +120,7 @@ fn annotation(path: &Path) -> AnnotationSource {
 /// A metric by its type word; accuracy's k is part of it.
 fn metric(word: &str) -> Result<MetricSpec, ConfigError> {
     match MetricDefinition::from_name(word, None) {
-        Ok(definition) => Ok(MetricSpec { name: default_metric_name(word, &definition), output: None, definition }),
+        Ok(definition) => Ok(MetricSpec { name: definition.default_name(), output: None, definition }),
         Err(error) => Err(ConfigError::Option { option: "--metric", problem: error.to_string() }),
     }
 }

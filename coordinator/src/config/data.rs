@@ -291,17 +291,9 @@ fn read_metric(node: &Node<'_>) -> Option<MetricSpec> {
     let definition = definition?;
     let name = match name {
         Some(name) => name?,
-        None => default_metric_name(&kind, &definition),
+        None => definition.default_name(),
     };
     Some(MetricSpec { name, output: flatten(output)?, definition })
-}
-
-/// The name of a metric nobody named: its type, for accuracy with its k, such as `accuracy@top1`.
-pub(crate) fn default_metric_name(kind: &str, definition: &MetricDefinition) -> String {
-    match definition {
-        MetricDefinition::Accuracy { top_k } => format!("accuracy@top{top_k}"),
-        _ => kind.to_owned(),
-    }
 }
 
 /// Whether a metric compares outputs with target values, which no folder name can give.

@@ -4,13 +4,14 @@
 
 mod data;
 mod document;
+mod ignored;
+mod parameters;
 mod params;
 mod preprocessing;
 mod problem;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use data::default_metric_name;
 pub use preprocessing::{ImageReader, Steps};
 pub use problem::{ConfigError, InvalidConfig, Problem, render};
 
@@ -204,18 +205,8 @@ pub enum Granularity {
 pub struct Ignored {
     /// By name.
     pub scope: Vec<String>,
-    /// By type, and by attributes where given; any matching entry ignores.
-    pub operations: Vec<IgnoredOperation>,
-}
-
-/// Operations of one type.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct IgnoredOperation {
-    /// The ONNX or OpenVINO operator name.
-    #[serde(rename = "type")]
-    pub op_type: String,
-    /// Attributes that must all have these values; empty matches every operation of the type.
-    pub attributes: BTreeMap<String, serde_json::Value>,
+    /// By ONNX operator type.
+    pub operations: Vec<String>,
 }
 
 /// Where samples come from and what becomes of them.

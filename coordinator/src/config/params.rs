@@ -4,9 +4,10 @@
 //! anything but its default, so that no setting is ever silently lost.
 
 use super::document::{Node, Object, flatten};
+use super::ignored::read_ignored;
 use super::{
-    AccuracyConfig, Algorithm, DropType, Granularity, Ignored, IgnoredOperation, Preset, QuantizationConfig, Symmetry,
-    TargetDevice, TensorConfig,
+    AccuracyConfig, Algorithm, DropType, Granularity, Ignored, Preset, QuantizationConfig, Symmetry, TargetDevice,
+    TensorConfig,
 };
 use holdfast_common::metric::{MetricDefinition, MetricSpec};
 
@@ -395,42 +396,4 @@ fn read_range_estimator(node: &Node<'_>, has_aggregator: bool) {
         }
     }
     estimator.finish();
-}
-
-fn read_ignored(node: &Node<'_>) -> Option<Ignored> {
-    let object = node.object()?;
-    object.only_boolean("skip_model", false, "there is nothing to do for a model that is skipped");
-    let mut ignored = Ignored::default();
-    let mut complete = true;
-    if let Some(node) = object.get("scope") {
-        for element in node.array()? {
-            match element.string() {
-                Some(name) => ignored.scope.push(name),
-                None => complete = false,
-            }
-        }
-    }
-    if let Some(node) = object.get("operations") {
-        for element in node.array()? {
-            match read_ignored_operation(&element) {
-                Some(operation) => ignored.operations.push(operation),
-                None => complete = false,
-            }
-        }
-    }
-    object.finish();
-    complete.then_some(ignored)
-}
-
-fn read_ignored_operation(node: &Node<'_>) -> Option<IgnoredOperation> {
-    let object = node.object()?;
-    let op_type = object.required("type").and_then(|node| node.string());
-    let attributes = match object.get("attributes") {
-        None => Some(Default::default()),
-        Some(node) => node
-            .object()
-            .map(|attributes| attributes.entries().into_iter().map(|(name, node)| (name, node.json())).collect()),
-    };
-    object.finish();
-    Some(IgnoredOperation { op_type: op_type?, attributes: attributes? })
 }

@@ -86,7 +86,7 @@ fn every_parameter_of_pot_is_recognised_at_its_default() {
       "calibration_indices_pool": 3, "use_ranking_subset": false, "calculate_grads_on_loss_increase_only": false,
       "random_seed": 1, "tuning_iterations": 5, "saturation_fix": "no",
       "ignored": { "skip_model": false, "scope": ["a"], "operations": [ { "type": "Add" },
-                   { "type": "Conv", "attributes": { "group": 2 } } ] },
+                   { "type": "Convolution", "attributes": {} } ] },
       "weights": { "bits": 8, "mode": "symmetric", "granularity": "pertensor", "level_low": -127, "level_high": 127,
                    "range_estimator": { "preset": "default" } },
       "activations": { "bits": 7, "mode": "asymmetric", "granularity": "perchannel",
@@ -102,7 +102,8 @@ fn every_parameter_of_pot_is_recognised_at_its_default() {
     let quantization = &request.quantization;
     assert_eq!((quantization.stat_subset_size, quantization.shuffle_data, quantization.seed), (Some(100), true, 7));
     assert_eq!(quantization.ignored.scope, ["a"]);
-    assert_eq!(quantization.ignored.operations[1].attributes["group"], 2);
+    // OpenVINO's name means the ONNX operator.
+    assert_eq!(quantization.ignored.operations, ["Add", "Conv"]);
     assert_eq!(quantization.weights.granularity, Some(Granularity::PerTensor));
     assert_eq!((quantization.weights.level_low, quantization.weights.level_high), (Some(-127), Some(127)));
     assert_eq!((quantization.activations.bits, quantization.activations.mode), (7, Symmetry::Asymmetric));
@@ -112,8 +113,38 @@ fn every_parameter_of_pot_is_recognised_at_its_default() {
     assert_eq!((accuracy.max_iter_num, accuracy.metric_subset_ratio), (Some(0), 1.0));
     // Asymmetric activations are mixed already.
     assert!(!accuracy.convert_to_mixed_preset);
-    // Ten keys of layer-wise tuning, and the conversion that cannot happen.
-    assert_eq!(request.warnings.len(), 11, "{:#?}", request.warnings);
+    // Ten keys of layer-wise tuning, OpenVINO's convolution, and the conversion that cannot happen.
+    assert_eq!(request.warnings.len(), 12, "{:#?}", request.warnings);
+}
+
+#[test]
+fn the_algorithm_is_given_what_the_file_says() {
+    let request = parse_text(&with_params(
+        r#"{ "preset": "mixed", "maximal_drop": 0.02, "max_iter_num": 4, "seed": 9, "drop_type": "relative",
+             "weights": { "bits": 4, "granularity": "pertensor" }, "ignored": { "scope": ["a"] },
+             "metrics": [ { "name": "top5", "baseline_value": 0.9 } ] }"#,
+    ))
+    .expect("valid");
+    let parameters = request.parameters();
+    assert!(parameters.check().is_ok());
+    assert_eq!((parameters.maximal_drop, parameters.max_iter_num, parameters.seed), (0.02, Some(4), 9));
+    assert_eq!(parameters.drop_type, holdfast_core::parameters::DropType::Relative);
+    assert_eq!(parameters.metrics.len(), 1);
+    assert_eq!((parameters.metrics[0].name.as_str(), parameters.metrics[0].baseline_value), ("top5", Some(0.9)));
+    let quantization = &parameters.quantization;
+    assert_eq!((quantization.weights.width.bits, quantization.activations.width.bits), (4, 8));
+    assert_eq!(quantization.weights.granularity, Some(holdfast_core::parameters::Granularity::PerTensor));
+    assert_eq!(quantization.ignored.scope, ["a"]);
+    assert!(!quantization.is_performance());
+    // What nothing is said about are the algorithm's own defaults.
+    let parameters = parse_text(&with_params("{}")).expect("valid").parameters();
+    let defaults = holdfast_core::parameters::Parameters::default();
+    assert_eq!(parameters.maximal_drop, defaults.maximal_drop);
+    assert_eq!(parameters.ranking_subset_size, defaults.ranking_subset_size);
+    assert_eq!(parameters.use_prev_if_drop_increase, defaults.use_prev_if_drop_increase);
+    assert_eq!(parameters.metric_subset_ratio, defaults.metric_subset_ratio);
+    assert_eq!(parameters.quantization.stat_subset_size, defaults.quantization.stat_subset_size);
+    assert!(parameters.quantization.is_performance());
 }
 
 #[test]
@@ -268,6 +299,12 @@ fn mistakes_are_refused_at_their_place_with_their_reason() {
         (r#""maximal_drop": 0.01"#, r#""annotation_free": true"#),
         (r#""maximal_drop": 0.01"#, r#""saturation_fix": "first_layer""#),
         (r#""maximal_drop": 0.01"#, r#""ignored": { "operations": [ "Conv" ] }"#),
+        (
+            r#""maximal_drop": 0.01"#,
+            r#""ignored": { "operations": [ { "type": "Conv", "attributes": { "group": 2 } } ] }"#,
+        ),
+        (r#""maximal_drop": 0.01"#, r#""ignored": { "operations": [ { "type": "Convolutoin" } ] }"#),
+        (r#""maximal_drop": 0.01"#, r#""ignored": { "operations": [ { "type": "Relu6" } ] }"#),
         (r#""performance""#, r#""foo""#),
         (r#""AccuracyAwareQuantization""#, r#""AccuracyAwareQuantisation""#),
         (r#""compression": {"#, r#""compression": { "model_type": "transformer","#),
