@@ -1,5 +1,7 @@
 //! Graphs for concrete shapes: what shapes and constants decide is resolved, in every version's form of an operator.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 mod support;
 
 use holdfast_common::graph::{

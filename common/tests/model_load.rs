@@ -1,5 +1,7 @@
 //! Loading: what is accepted becomes normal form, what is not is refused with a reason.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 mod support;
 
 use holdfast_common::graph::OpKind;

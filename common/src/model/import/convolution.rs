@@ -54,10 +54,10 @@ impl Window {
             }
             AutoPad::Valid => {}
             same @ (AutoPad::SameUpper | AutoPad::SameLower) => {
-                for axis in 0..count {
-                    let outputs = spatial[axis].div_ceil(self.strides[axis]);
+                for (axis, &extent) in spatial.iter().enumerate() {
+                    let outputs = extent.div_ceil(self.strides[axis]);
                     let covered = outputs.saturating_sub(1) * self.strides[axis] + self.reach(axis);
-                    let total = covered.saturating_sub(spatial[axis]);
+                    let total = covered.saturating_sub(extent);
                     let begin = if matches!(same, AutoPad::SameUpper) { total / 2 } else { total.div_ceil(2) };
                     self.pads_begin[axis] = begin;
                     self.pads_end[axis] = total - begin;
@@ -220,9 +220,8 @@ pub(super) fn conv_transpose(context: &Context<'_>) -> Result<Lowered, ModelErro
         window.pad(context, spatial)?;
     }
     let mut shape = vec![batch, weights.shape[1] * group];
-    for axis in 0..spatial.len() {
-        let extent =
-            full[axis].checked_sub(window.pads_begin[axis] + window.pads_end[axis]).filter(|&extent| extent > 0);
+    for (axis, extent) in full.iter().enumerate() {
+        let extent = extent.checked_sub(window.pads_begin[axis] + window.pads_end[axis]).filter(|&extent| extent > 0);
         shape.push(extent.ok_or_else(|| context.invalid("its padding removes the whole output"))?);
     }
     let count = check_bias(context, shape[1])?;
