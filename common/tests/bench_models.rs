@@ -53,3 +53,13 @@ fn every_bench_model_becomes_the_expected_graph() {
         assert_eq!(shape, output, "{name}");
     }
 }
+
+#[test]
+fn the_normal_form_of_every_bench_model_is_a_fixed_point() {
+    let Some(bench) = bench() else { return };
+    for (name, ..) in CASES {
+        let model = load(&bench, name);
+        let again = Model::load(&model.to_bytes(), &NoExternalData).unwrap_or_else(|error| panic!("{name}: {error}"));
+        assert_eq!(again.digest(), model.digest(), "{name}");
+    }
+}

@@ -53,7 +53,7 @@ pub(super) fn fold(draft: &mut Draft) -> Result<(), ModelError> {
     let producers: BTreeMap<String, usize> =
         draft.nodes.iter().enumerate().map(|(index, node)| (node.output[0].clone(), index)).collect();
     let mut folded = vec![false; draft.nodes.len()];
-    for index in 0..draft.nodes.len() {
+    for (index, is_folded) in folded.iter_mut().enumerate() {
         if draft.nodes[index].op_type() != "BatchNormalization" {
             continue;
         }
@@ -67,7 +67,7 @@ pub(super) fn fold(draft: &mut Draft) -> Result<(), ModelError> {
         }
         if fold_into(draft, producer, &affine, &reads)? {
             draft.nodes[producer].output[0].clone_from(&node.output[0]);
-            folded[index] = true;
+            *is_folded = true;
         }
     }
     let mut flags = folded.into_iter();

@@ -166,6 +166,7 @@ pub fn weight_scale_for_bias(bias: f32, input_scale: f32, weight_scale: f32) -> 
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may panic")]
 mod tests {
     use super::*;
     use ndarray::{IxDyn, array};

@@ -6,6 +6,9 @@ use super::lowering::{Context, Lowered};
 use crate::graph::{ConvAttributes, DataType, OpKind, PoolAttributes};
 use crate::model::error::ModelError;
 
+/// No kernel extent, stride, dilation or padding may be larger, so that their products fit.
+const WINDOW_EXTENT_MAX: usize = 1 << 24;
+
 /// Extents along the spatial axes that convolutions and pools share.
 struct Window {
     kernel: Vec<usize>,
@@ -25,8 +28,9 @@ impl Window {
         }
         let strides = context.attributes.extents("strides", count, 1)?;
         let dilations = context.attributes.extents("dilations", count, 1)?;
-        if kernel.iter().chain(&strides).chain(&dilations).any(|&extent| extent == 0 || extent > u32::MAX as usize) {
-            return Err(context.invalid("kernel, strides and dilations must be positive"));
+        let admitted = 1..=WINDOW_EXTENT_MAX;
+        if !kernel.iter().chain(&strides).chain(&dilations).all(|extent| admitted.contains(extent)) {
+            return Err(context.invalid(format!("kernel, strides and dilations must be 1 to {WINDOW_EXTENT_MAX}")));
         }
         Ok(Window { kernel, strides, dilations, pads_begin: vec![0; count], pads_end: vec![0; count] })
     }
@@ -42,7 +46,7 @@ impl Window {
         match auto_pad(context)? {
             AutoPad::None => {
                 let pads = context.attributes.extents("pads", 2 * count, 0)?;
-                if pads.iter().any(|&pad| pad > u32::MAX as usize) {
+                if pads.iter().any(|&pad| pad > WINDOW_EXTENT_MAX) {
                     return Err(context.invalid("its padding is too large"));
                 }
                 self.pads_begin = pads[..count].to_vec();
@@ -50,10 +54,10 @@ impl Window {
             }
             AutoPad::Valid => {}
             same @ (AutoPad::SameUpper | AutoPad::SameLower) => {
-                for axis in 0..count {
-                    let outputs = spatial[axis].div_ceil(self.strides[axis]);
+                for (axis, &extent) in spatial.iter().enumerate() {
+                    let outputs = extent.div_ceil(self.strides[axis]);
                     let covered = outputs.saturating_sub(1) * self.strides[axis] + self.reach(axis);
-                    let total = covered.saturating_sub(spatial[axis]);
+                    let total = covered.saturating_sub(extent);
                     let begin = if matches!(same, AutoPad::SameUpper) { total / 2 } else { total.div_ceil(2) };
                     self.pads_begin[axis] = begin;
                     self.pads_end[axis] = total - begin;
@@ -180,6 +184,9 @@ pub(super) fn conv_transpose(context: &Context<'_>) -> Result<Lowered, ModelErro
     }
     let mut window = Window::read(context, kernel_extents(context, &weights.shape)?)?;
     let output_padding = context.attributes.extents("output_padding", spatial.len(), 0)?;
+    if output_padding.iter().any(|&padding| padding > WINDOW_EXTENT_MAX) {
+        return Err(context.invalid("its output padding is too large"));
+    }
     let full: Vec<usize> = (0..spatial.len())
         .map(|axis| window.strides[axis] * spatial[axis].saturating_sub(1) + window.reach(axis) + output_padding[axis])
         .collect();
@@ -213,9 +220,8 @@ pub(super) fn conv_transpose(context: &Context<'_>) -> Result<Lowered, ModelErro
         window.pad(context, spatial)?;
     }
     let mut shape = vec![batch, weights.shape[1] * group];
-    for axis in 0..spatial.len() {
-        let extent =
-            full[axis].checked_sub(window.pads_begin[axis] + window.pads_end[axis]).filter(|&extent| extent > 0);
+    for (axis, extent) in full.iter().enumerate() {
+        let extent = extent.checked_sub(window.pads_begin[axis] + window.pads_end[axis]).filter(|&extent| extent > 0);
         shape.push(extent.ok_or_else(|| context.invalid("its padding removes the whole output"))?);
     }
     let count = check_bias(context, shape[1])?;

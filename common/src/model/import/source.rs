@@ -61,7 +61,7 @@ pub(super) fn range(context: &Context<'_>) -> Result<Lowered, ModelError> {
         }
         let [start, limit, delta] = bounds;
         let count = ((limit - start) / delta).ceil().max(0.0);
-        if !(count <= FOLDED_ELEMENTS_MAX as f64) {
+        if count.is_nan() || count > FOLDED_ELEMENTS_MAX as f64 {
             return Err(too_long());
         }
         let values: Vec<f32> = (0..count as usize).map(|index| (start + delta * index as f64) as f32).collect();
