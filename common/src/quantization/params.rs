@@ -12,9 +12,6 @@ const SYMMETRIC_SHARE: f64 = 0.01;
 /// An asymmetric range that is not wider than this is widened by as much at both ends.
 const ASYMMETRIC_FLOOR: f64 = 8e-4;
 
-/// Largest magnitude of a bias code: half of what an i32 holds, so that the accumulator has room beside it.
-const BIAS_CODE_LIMIT: f64 = (1u64 << 30) as f64;
-
 /// Whether POT's inexact zeros are reproduced or repaired.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -221,18 +218,6 @@ pub fn from_ranges(
         zero_points.push(zero.clamp(code_min, code_max));
     }
     Ok(QuantParams { code_type, code_min, code_max, axis, scales, zero_points })
-}
-
-/// The scale of a weight channel, enlarged where needed so that the code of `bias` at scale `input × weight` stays
-/// within ±2³⁰.
-pub fn scale_for_bias(weight_scale: f32, input_scale: f32, bias: f32) -> f32 {
-    let magnitude = f64::from(bias).abs();
-    let mut scale = weight_scale;
-    while magnitude > BIAS_CODE_LIMIT * f64::from(input_scale) * f64::from(scale) {
-        let needed = (magnitude / (BIAS_CODE_LIMIT * f64::from(input_scale))) as f32;
-        scale = needed.max(scale.next_up());
-    }
-    scale
 }
 
 impl QuantParams {
@@ -448,14 +433,6 @@ mod tests {
             assert_near(back(&unsigned, value), expected);
         }
         assert_eq!(unsigned.code(f32::INFINITY, 0), 255);
-    }
-
-    #[test]
-    fn a_large_bias_enlarges_the_weight_scale_until_its_code_fits() {
-        assert_eq!(scale_for_bias(0.01, 0.02, 3.0), 0.01);
-        let scale = scale_for_bias(1e-7, 1e-4, 100.0);
-        let code = 100.0 / (1e-4_f32 as f64 * f64::from(scale));
-        assert!(code <= BIAS_CODE_LIMIT && code > 0.999 * BIAS_CODE_LIMIT, "{code}");
     }
 
     #[test]

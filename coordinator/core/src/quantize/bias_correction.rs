@@ -3,6 +3,11 @@
 //! The input of the operation is replaced by its mean in each channel, so that the mean output with quantized weights
 //! is a sum over taps, each weighted by the share of output positions at which it lies inside the input. That gives
 //! what running the operation on a constant image would give, padding edges included, without running it.
+//!
+//! POT compares that with the measured mean output of the float model, which differs also because real inputs are not
+//! constant: where they vary over the image and padding or position matter, its "correction" moves biases that needed
+//! none (a keyword spotter fell from 0.913 to 0.636). The default mode compares the operation with quantized weights to
+//! the same operation with float weights on the same constant input, so that nothing but quantization is corrected.
 //! Source: OpenVINO POT's fast bias correction, restated.
 
 use super::calibration::Calibration;
@@ -10,7 +15,7 @@ use super::placement::Placement;
 use crate::error::CoreError;
 use crate::parameters::Mode;
 use holdfast_common::evaluation::{Statistic, StatisticSpec};
-use holdfast_common::graph::{BinaryKind, ConvAttributes, Graph, OpId, OpKind};
+use holdfast_common::graph::{ConvAttributes, Graph, OpId, OpKind};
 use holdfast_common::quantization::statistics::Aggregator;
 use holdfast_common::scheme::QuantParams;
 use ndarray::{ArrayD, Dimension};
@@ -39,7 +44,8 @@ pub(super) struct Correctable {
     output_magnitude: StatisticSpec,
 }
 
-/// All correctable operations: those with quantized constant weights whose bias is constant, or that have none.
+/// All correctable operations: convolutions and Gemms with quantized constant weights whose bias is constant, or that
+/// have none. A MatMul has no bias input that a correction could go to.
 pub(super) fn correctable(graph: &Graph, placement: &Placement) -> Vec<Correctable> {
     let with_weights = placement.inputs.iter().filter(|((_, position), _)| *position == 1);
     with_weights.filter_map(|((id, _), weights)| Correctable::of(graph, *id, *weights)).collect()
@@ -53,9 +59,6 @@ impl Correctable {
         let (input_axis, output_axis) = match &op.kind {
             OpKind::Conv(_) | OpKind::ConvTranspose(_) => (1, 1),
             OpKind::Gemm { beta, trans_a, .. } if op.inputs.len() < 3 || *beta == 1.0 => (usize::from(!trans_a), 1),
-            OpKind::MatMul if graph.tensor(op.inputs[1]).shape.len() == 2 && !x.shape.is_empty() => {
-                (x.shape.len() - 1, y.shape.len().checked_sub(1)?)
-            }
             _ => return None,
         };
         if op.inputs.len() > 2 && graph.constant_input(id, 2).is_none() {
@@ -75,9 +78,11 @@ impl Correctable {
 
     /// The statistics the correction needs.
     pub(super) fn wanted(&self, mode: Mode) -> Vec<StatisticSpec> {
-        let mut specs = vec![self.input.clone(), self.output.clone()];
-        specs.extend((mode == Mode::Default).then(|| self.output_magnitude.clone()));
-        specs
+        let output = match mode {
+            Mode::Compat => &self.output,
+            Mode::Default => &self.output_magnitude,
+        };
+        vec![self.input.clone(), output.clone()]
     }
 
     /// The model's own bias, one value per output channel; zeros where there is none, `None` where its shape is odd.
@@ -100,9 +105,20 @@ impl Correctable {
         let operation = graph.op(self.id).name.clone();
         let skipped = |magnitude| BiasCorrection { operation: operation.clone(), magnitude, applied: false };
         let means = calibration.aggregated(&self.input, Aggregator::Mean)?;
-        let expected = calibration.aggregated(&self.output, Aggregator::Mean)?;
-        let (Some(found), Some(bias)) = (mean_output(graph, self.id, params, &means), self.model_bias(graph)) else {
+        let quantized = |value: f32, slice: usize| f64::from(params.real(params.code(value, slice), slice));
+        let found = mean_output(graph, self.id, params, &means, &quantized);
+        let (Some(found), Some(bias)) = (found, self.model_bias(graph)) else {
             return Ok((None, skipped(None)));
+        };
+        let expected = match mode {
+            Mode::Compat => calibration.aggregated(&self.output, Aggregator::Mean)?,
+            Mode::Default => {
+                let products = mean_output(graph, self.id, params, &means, &|value, _| f64::from(value));
+                let with_bias = |products: Vec<f64>| {
+                    products.iter().zip(&bias).map(|(product, bias)| product + f64::from(*bias)).collect()
+                };
+                products.map_or(Vec::new(), with_bias)
+            }
         };
         if found.len() != self.channels || expected.len() != self.channels {
             return Ok((None, skipped(None)));
@@ -110,7 +126,7 @@ impl Correctable {
         let corrected: Vec<f64> = expected.iter().zip(&found).map(|(expected, found)| expected - found).collect();
         let shifts: Vec<f64> = corrected.iter().zip(&bias).map(|(new, old)| new - f64::from(*old)).collect();
         let magnitude = match mode {
-            Mode::Compat => self.shift_over_bias(graph, &shifts, &bias),
+            Mode::Compat => Self::shift_over_bias(&shifts, &bias),
             Mode::Default => {
                 let outputs = calibration.aggregated(&self.output_magnitude, Aggregator::Mean)?;
                 let largest = shifts.iter().fold(0.0, |largest: f64, shift| largest.max(shift.abs()));
@@ -122,26 +138,13 @@ impl Correctable {
         Ok((applied.then_some(values), BiasCorrection { operation, magnitude, applied }))
     }
 
-    /// POT's magnitude: the largest shift relative to the bias, infinite where any element of the bias is zero. The bias
-    /// of a matrix product is the constant addition behind it.
-    fn shift_over_bias(&self, graph: &Graph, shifts: &[f64], bias: &[f32]) -> Option<f64> {
-        let behind = self.bias_behind(graph);
-        let bias = behind.as_deref().unwrap_or(bias);
+    /// POT's magnitude: the largest shift relative to the bias, infinite where any element of the bias is zero.
+    fn shift_over_bias(shifts: &[f64], bias: &[f32]) -> Option<f64> {
         if bias.contains(&0.0) {
             return None;
         }
         let relative = shifts.iter().zip(bias).map(|(shift, bias)| (shift / f64::from(*bias)).abs());
         Some(relative.fold(0.0, f64::max))
-    }
-
-    fn bias_behind(&self, graph: &Graph) -> Option<Vec<f32>> {
-        let op = graph.op(self.id);
-        let [(reader, position)] = graph.tensor(op.outputs[0]).consumers[..] else { return None };
-        let is_add = matches!(graph.op(reader).kind, OpKind::Binary(BinaryKind::Add));
-        if !matches!(op.kind, OpKind::MatMul) || !is_add {
-            return None;
-        }
-        channel_values(graph.constant_input(reader, 1 - position.min(1))?.as_f32()?, self.channels)
     }
 }
 
@@ -154,17 +157,20 @@ fn channel_values(values: &ArrayD<f32>, channels: usize) -> Option<Vec<f32>> {
     }
 }
 
-/// The mean of every output channel, without bias, when the input is constant in each of its channels.
-fn mean_output(graph: &Graph, id: OpId, params: &QuantParams, means: &[f64]) -> Option<Vec<f64>> {
+/// The mean of every output channel, without bias, when the input is constant in each of its channels and weights count
+/// as `real` makes them from their value and their slice of the quant params.
+fn mean_output(
+    graph: &Graph,
+    id: OpId,
+    params: &QuantParams,
+    means: &[f64],
+    real: &dyn Fn(f32, usize) -> f64,
+) -> Option<Vec<f64>> {
     let op = graph.op(id);
     let weights = graph.constant_input(id, 1)?.as_f32()?;
     let shape = weights.shape();
     let (x, y) = (&graph.tensor(op.inputs[0]).shape, &graph.tensor(op.outputs[0]).shape);
-    let slice = |index: &[usize]| params.axis.map_or(0, |axis| index[axis]);
-    let quantized = |index: &[usize], value: f32| {
-        let slice = slice(index);
-        f64::from(params.real(params.code(value, slice), slice))
-    };
+    let quantized = |index: &[usize], value: f32| real(value, params.axis.map_or(0, |axis| index[axis]));
     match &op.kind {
         OpKind::Conv(attributes) => {
             let shares = tap_shares(attributes, x.get(2..)?, y.get(2..)?);
@@ -199,14 +205,6 @@ fn mean_output(graph: &Graph, id: OpId, params: &QuantParams, means: &[f64]) -> 
                 sums[index[channel]] += quantized(index, *value) * means.get(index[depth])?;
             }
             Some(sums.into_iter().map(|sum| sum * f64::from(*alpha)).collect())
-        }
-        OpKind::MatMul => {
-            let mut sums = vec![0.0; *shape.get(1)?];
-            for (index, value) in weights.indexed_iter() {
-                let index = index.slice();
-                sums[index[1]] += quantized(index, *value) * means.get(index[0])?;
-            }
-            Some(sums)
         }
         _ => None,
     }

@@ -10,7 +10,7 @@ use crate::evaluator::Evaluator;
 use crate::parameters::{Mode, QuantizationParameters};
 use holdfast_common::evaluation::StatisticSpec;
 use holdfast_common::graph::Graph;
-use holdfast_common::quantization::params::scale_for_bias;
+use holdfast_common::quantization::codes::weight_scale_for_bias;
 use holdfast_common::scheme::{QuantParams, Quantizer, Scheme};
 use std::collections::BTreeMap;
 
@@ -97,6 +97,6 @@ fn make_room_for_bias(operation: &Correctable, placement: &Placement, params: &m
     for (channel, value) in bias.iter().enumerate() {
         // Slices of a grouped transposed convolution repeat with every group.
         let slice = channel % slices;
-        scales[slice] = scale_for_bias(scales[slice], smallest, *value);
+        scales[slice] = weight_scale_for_bias(*value, smallest, scales[slice]);
     }
 }
