@@ -20,7 +20,7 @@ use tracing::{debug, error, info, warn};
 
 /// Commits that share one transaction.
 const COMMITS_MAX: usize = 256;
-/// The longest the task sleeps: what it notices only by looking (callers that went away) is noticed this soon.
+/// How often the task looks for what it notices only by looking: callers that went away, work without workers.
 const LOOK_AROUND: Duration = Duration::from_secs(1);
 /// When a wake-up comes this late, the whole process was stopped meanwhile: time that nobody could use does not count.
 const STOPPED: Duration = Duration::from_secs(3);
@@ -83,6 +83,13 @@ struct Pending {
 
 type Committing = Pin<Box<dyn Future<Output = Result<(), MemoError>> + Send>>;
 
+/// What the task waits for.
+enum Happening {
+    Written(Result<(), MemoError>),
+    Command(Option<Command>),
+    Wake,
+}
+
 /// The state of the task.
 pub(super) struct Actor {
     config: ClusterConfig,
@@ -98,6 +105,7 @@ pub(super) struct Actor {
     /// What the running transaction holds.
     underway: Vec<Pending>,
     committing: Option<Committing>,
+    next_look: Instant,
     next_session: u64,
     next_submission: u64,
     alone_since: Option<Instant>,
@@ -128,6 +136,7 @@ impl Actor {
             pending: VecDeque::new(),
             underway: Vec::new(),
             committing: None,
+            next_look: Instant::now() + LOOK_AROUND,
             next_session: 1,
             next_submission: 1,
             alone_since: None,
@@ -143,14 +152,22 @@ impl Actor {
     pub(super) async fn run(mut self, mut inbox: mpsc::Receiver<Command>) {
         loop {
             let wake = self.wake_at();
-            tokio::select! {
+            let happening = tokio::select! {
                 biased;
-                written = committed(&mut self.committing) => self.written(written),
-                command = inbox.recv() => match command {
-                    Some(command) => self.command(command),
-                    None => return,
-                },
-                () = sleep_until(wake) => self.look_around(wake),
+                written = committed(&mut self.committing) => Happening::Written(written),
+                command = inbox.recv() => Happening::Command(command),
+                () = sleep_until(wake) => Happening::Wake,
+            };
+            self.forgive_a_stop(wake);
+            match happening {
+                Happening::Written(written) => self.written(written),
+                Happening::Command(Some(command)) => self.command(command),
+                Happening::Command(None) => return,
+                Happening::Wake => self.step(Input::Tick),
+            }
+            if Instant::now() >= self.next_look {
+                self.next_look = Instant::now() + LOOK_AROUND;
+                self.look_around();
             }
             self.start_commit();
             self.publish_progress();
@@ -172,7 +189,7 @@ impl Actor {
     }
 
     fn wake_at(&self) -> Instant {
-        let look = Instant::now() + LOOK_AROUND;
+        let look = self.next_look;
         let deadline = self.scheduler.next_deadline().map_or(look, |Millis(at)| {
             // A millisecond later, so that the scheduler's clock has passed the deadline for certain.
             self.started + self.skipped + Duration::from_millis(at + 1)
@@ -181,19 +198,22 @@ impl Actor {
         look.min(deadline).min(until)
     }
 
-    fn look_around(&mut self, wake: Instant) {
-        let late = wake.elapsed();
+    /// After a stop of the whole process, messages of living workers wait in its sockets: nobody was silent.
+    fn forgive_a_stop(&mut self, wake: Instant) {
+        let late = Instant::now().saturating_duration_since(wake);
         if late > STOPPED {
             warn!(seconds = late.as_secs(), "the process was stopped for a while, leases are prolonged by that");
             self.skipped += late;
         }
+    }
+
+    fn look_around(&mut self) {
         let gone: Vec<_> =
             self.waiting.iter().filter(|(_, waiting)| waiting.reply.is_closed()).map(|(id, _)| *id).collect();
         for submission in gone {
             self.waiting.remove(&submission);
             self.step(Input::Cancel { submission });
         }
-        self.step(Input::Tick);
         self.complain_when_alone();
     }
 
