@@ -2,9 +2,13 @@
 //!
 //! Never here: decisions about quality.
 
+pub mod artifact;
 pub mod cli;
+pub mod cluster;
 pub mod config;
 pub mod dataset;
+pub mod memo;
 pub mod output;
 pub mod report;
+pub mod server;
 pub mod terminal;

@@ -4,11 +4,13 @@ mod backoff;
 mod executor;
 mod grpc;
 mod link;
+mod synthetic;
 mod worker;
 
 pub use executor::{StopFlag, TaskOutput, TaskRunner};
 pub use grpc::{GrpcConnector, channel};
 pub use link::{BoxFuture, Connect, Link, LinkError};
+pub use synthetic::SyntheticRunner;
 pub use worker::{Worker, WorkerConfig};
 
 use holdfast_proto::message::RejectCode;

@@ -156,6 +156,7 @@ fn padding_edges_count_as_often_as_the_convolution_meets_them() {
                 granularity: Some(crate::parameters::Granularity::PerTensor),
                 ..Default::default()
             },
+            saturation_fix: Some(crate::parameters::SaturationFix::No),
             ..Default::default()
         };
         let found = quantized_with(&graph, &parameters, Mode::Compat, statistics).expect("a scheme");
