@@ -10,5 +10,6 @@ pub mod dataset;
 pub mod memo;
 pub mod output;
 pub mod report;
+pub mod run;
 pub mod server;
 pub mod terminal;

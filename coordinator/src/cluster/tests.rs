@@ -194,7 +194,7 @@ async fn two_workers_that_disagree_end_the_run() {
 struct Failing;
 
 impl TaskRunner for Failing {
-    fn run(&self, task: &Task, _: &dyn ArtifactSource, _: &StopFlag) -> Result<TaskOutput, TaskFailure> {
+    fn run(&self, task: &Task, _: &Arc<dyn ArtifactSource>, _: &StopFlag) -> Result<TaskOutput, TaskFailure> {
         assert!(!task.tile.samples.contains(&SampleIndex(0)), "sample zero makes this runner panic");
         Err(TaskFailure::PoisonSample { sample: SampleIndex(70), message: "not a JPEG".into() })
     }

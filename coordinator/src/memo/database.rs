@@ -11,6 +11,8 @@ use tracing::warn;
 
 /// The format of the tables. Raised with a migration when they change.
 const FORMAT: i64 = 1;
+/// The file in the store's directory.
+pub(super) const FILE_NAME: &str = "memo.sqlite";
 /// "HOLD", in the file's header.
 const APPLICATION_ID: i64 = 0x484f_4c44;
 /// Numbers a row holds at most, unless one sample alone has more.
@@ -30,7 +32,7 @@ impl Database {
     /// Opens (and creates) the store in this directory, or one in memory, and counts the start.
     pub(super) fn open(directory: Option<&Path>) -> Result<Database, MemoError> {
         let mut connection = match directory {
-            Some(directory) => Connection::open(directory.join("memo.sqlite")),
+            Some(directory) => Connection::open(directory.join(FILE_NAME)),
             None => Connection::open_in_memory(),
         }
         .map_err(sqlite("open the file"))?;
@@ -75,6 +77,14 @@ impl Database {
             }
         }
         Ok(found)
+    }
+
+    /// Contexts and rows there are.
+    pub(super) fn count(&self) -> Result<(u64, u64), MemoError> {
+        let select = "SELECT COUNT(DISTINCT context), COUNT(*) FROM leaf";
+        let both =
+            |row: &rusqlite::Row<'_>| Ok((row.get::<_, i64>(0)?.unsigned_abs(), row.get::<_, i64>(1)?.unsigned_abs()));
+        self.connection.query_row(select, [], both).map_err(sqlite("count results"))
     }
 
     pub(super) fn begin(&mut self) -> Result<Transaction<'_>, MemoError> {

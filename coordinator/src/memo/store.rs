@@ -1,7 +1,7 @@
 //! The store as others see it: one thread writes, many commits share one flush.
 
 use super::MemoError;
-use super::database::{Database, insert};
+use super::database::{Database, FILE_NAME, insert};
 use super::lock::DirectoryLock;
 use holdfast_common::Digest;
 use holdfast_common::evaluation::{SampleIndex, SampleResult, context_digest};
@@ -52,6 +52,23 @@ impl MemoStore {
         std::fs::create_dir_all(directory).map_err(fault)?;
         let lock = DirectoryLock::take(directory)?;
         MemoStore::start(Some(directory), Some(lock))
+    }
+
+    /// What the store in this directory holds, in words for people.
+    ///
+    /// # Errors
+    /// There is none, another process holds it, or it cannot be read.
+    pub fn stat(directory: &Path) -> Result<String, MemoError> {
+        let file = directory.join(FILE_NAME);
+        let fault = |source| MemoError::Directory { path: directory.to_owned(), source };
+        let bytes = std::fs::metadata(&file).map_err(fault)?.len();
+        let _lock = DirectoryLock::take(directory)?;
+        let database = Database::open(Some(directory))?;
+        let (contexts, rows) = database.count()?;
+        let epoch = database.epoch - 1;
+        Ok(format!(
+            "evaluations: {contexts}\nleaves:      {rows}\nbytes:       {bytes}\nopened:      {epoch} times before\n"
+        ))
     }
 
     /// A store in memory, gone with the process.

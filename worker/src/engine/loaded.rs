@@ -1,6 +1,7 @@
 //! What has been fetched and prepared: workloads, models, schemes, statistics lists and plans, each bounded in number.
 
 use super::broken_artifact;
+use crate::artifact::{ArtifactError, ArtifactSource};
 use crate::data::{DataError, InputSpec, PackSource, PixelCache, SamplePipeline};
 use crate::plan::{Layout, PackedCache, Plan, PlanError, Port, Variant};
 use bytes::Bytes;
@@ -25,14 +26,10 @@ const SCHEMES_MAX: usize = 32;
 /// Plans kept at a time; a ranking walks through all groups again and again.
 const PLANS_MAX: usize = 256;
 
-/// Where an engine gets artifacts from, by digest; implementations verify what they return.
-pub trait Fetch: Send + Sync {
-    /// The bytes of an artifact.
-    ///
-    /// # Errors
-    ///
-    /// [`TaskFailure::ArtifactMissing`], or another failure that says who is to blame.
-    fn fetch(&self, digest: Digest) -> Result<Bytes, TaskFailure>;
+/// An artifact's bytes, or the failure that says that they cannot be had.
+fn get(source: &Arc<dyn ArtifactSource>, digest: Digest) -> Result<Bytes, TaskFailure> {
+    let missing = |error: ArtifactError| TaskFailure::ArtifactMissing { digest, message: error.to_string() };
+    source.get(&digest).map_err(missing)
 }
 
 /// A bounded map that forgets what was made first.
@@ -169,13 +166,18 @@ impl Library {
     }
 
     /// A workload by digest.
-    pub fn workload(&self, digest: Digest, fetch: &Arc<dyn Fetch>) -> Result<Arc<LoadedWorkload>, TaskFailure> {
+    pub fn workload(
+        &self,
+        digest: Digest,
+        artifacts: &Arc<dyn ArtifactSource>,
+    ) -> Result<Arc<LoadedWorkload>, TaskFailure> {
         self.workloads.get(digest, || {
             let broken = |problem: &dyn std::fmt::Display| broken_artifact(digest, "workload", problem);
-            let workload: Workload = serde_json::from_slice(&fetch.fetch(digest)?).map_err(|error| broken(&error))?;
-            let manifest = Manifest::from_json(&fetch.fetch(workload.manifest)?)
+            let workload: Workload =
+                serde_json::from_slice(&get(artifacts, digest)?).map_err(|error| broken(&error))?;
+            let manifest = Manifest::from_json(&get(artifacts, workload.manifest)?)
                 .map_err(|error| broken_artifact(workload.manifest, "manifest", &error))?;
-            let model = self.model(workload.model, &manifest, fetch)?;
+            let model = self.model(workload.model, &manifest, artifacts)?;
             let inputs: Vec<InputSpec> = model
                 .graph
                 .inputs
@@ -186,7 +188,7 @@ impl Library {
                     InputSpec { name: tensor.name.clone(), data_type: tensor.data_type, shape }
                 })
                 .collect();
-            let source = Arc::new(Packs { fetch: Arc::clone(fetch) });
+            let source = Arc::new(Packs { artifacts: Arc::clone(artifacts) });
             let cache = Some(Arc::clone(&self.pixels));
             let pipeline = SamplePipeline::new(Arc::new(manifest), &workload.preprocessing, &inputs, source, cache)
                 .map_err(|error| broken(&error))?;
@@ -201,10 +203,10 @@ impl Library {
         &self,
         digest: Digest,
         manifest: &Manifest,
-        fetch: &Arc<dyn Fetch>,
+        artifacts: &Arc<dyn ArtifactSource>,
     ) -> Result<Arc<LoadedModel>, TaskFailure> {
         let broken = |problem: &dyn std::fmt::Display| broken_artifact(digest, "model", problem);
-        let model = Model::load(&fetch.fetch(digest)?, &NoExternalData).map_err(|error| broken(&error))?;
+        let model = Model::load(&get(artifacts, digest)?, &NoExternalData).map_err(|error| broken(&error))?;
         let shapes = model.sample_shapes(manifest).map_err(|error| broken(&error))?;
         self.models.get((digest, shapes.clone()), || {
             let graph = model.graph(&shapes).map_err(|error| broken(&error))?;
@@ -217,12 +219,12 @@ impl Library {
         &self,
         want: &Want,
         workload: &LoadedWorkload,
-        fetch: &Arc<dyn Fetch>,
+        artifacts: &Arc<dyn ArtifactSource>,
     ) -> Result<Wanted, TaskFailure> {
         let Want::Statistics(digest) = *want else { return Ok(Wanted::Contributions) };
         let broken = |problem: &dyn std::fmt::Display| broken_artifact(digest, "statistics list", problem);
         let specs = self.statistics.get(digest, || {
-            serde_json::from_slice(&fetch.fetch(digest)?).map(Arc::new).map_err(|error| broken(&error))
+            serde_json::from_slice(&get(artifacts, digest)?).map(Arc::new).map_err(|error| broken(&error))
         })?;
         let names: BTreeMap<&str, usize> =
             workload.model.graph.tensors.iter().enumerate().map(|(id, tensor)| (tensor.name.as_str(), id)).collect();
@@ -242,7 +244,7 @@ impl Library {
         workload: &LoadedWorkload,
         candidate: &Candidate,
         wanted: &Wanted,
-        fetch: &Arc<dyn Fetch>,
+        artifacts: &Arc<dyn ArtifactSource>,
     ) -> Result<Arc<Plan>, TaskFailure> {
         let (statistics, observed) = match wanted {
             Wanted::Contributions => (None, BTreeSet::new()),
@@ -257,7 +259,7 @@ impl Library {
             };
             let Some(digest) = candidate.scheme else { return plan(Variant::Baseline) };
             let scheme = self.schemes.get(digest, || {
-                let scheme: Scheme = serde_json::from_slice(&fetch.fetch(digest)?)
+                let scheme: Scheme = serde_json::from_slice(&get(artifacts, digest)?)
                     .map_err(|error| broken_artifact(digest, "scheme", &error))?;
                 Ok::<_, TaskFailure>(Arc::new(scheme))
             })?;
@@ -269,11 +271,11 @@ impl Library {
 
 /// Packs as artifacts.
 struct Packs {
-    fetch: Arc<dyn Fetch>,
+    artifacts: Arc<dyn ArtifactSource>,
 }
 
 impl PackSource for Packs {
     fn read(&self, pack: &Pack) -> io::Result<Bytes> {
-        self.fetch.fetch(pack.digest).map_err(|failure| io::Error::other(failure.to_string()))
+        self.artifacts.get(&pack.digest).map_err(io::Error::other)
     }
 }

@@ -4,18 +4,18 @@
 
 mod loaded;
 
+use crate::artifact::ArtifactSource;
 use crate::data::{DataError, PixelCache};
 use crate::plan::{Observation, Plan, PlanError};
+use crate::session::{StopFlag, TaskOutput, TaskRunner};
 use holdfast_common::Digest;
 use holdfast_common::evaluation::{SampleIndex, SampleResult};
 use holdfast_common::metric::{MetricError, Outputs};
 use holdfast_kernels::Isa;
-use holdfast_proto::message::{TaskFailure, Tile, TileResults};
+use holdfast_proto::message::{Task, TaskFailure, Tile, TileResults};
 use loaded::{Library, LoadedWorkload, Wanted};
 use rayon::prelude::*;
 use std::sync::Arc;
-
-pub use loaded::Fetch;
 
 /// How an engine is set up.
 #[derive(Clone, Copy, Debug)]
@@ -96,17 +96,17 @@ impl Engine {
     /// # Errors
     ///
     /// [`TaskFailure`] says who is to blame: the sample, the model, an artifact, or this worker.
-    pub fn run(
+    pub fn compute(
         &self,
         tile: &Tile,
-        fetch: &Arc<dyn Fetch>,
+        artifacts: &Arc<dyn ArtifactSource>,
         stop: &(dyn Fn() -> bool + Sync),
     ) -> Result<TileResults, TaskFailure> {
-        let workload = self.library.workload(tile.workload, fetch)?;
-        let wanted = self.library.wanted(&tile.want, &workload, fetch)?;
+        let workload = self.library.workload(tile.workload, artifacts)?;
+        let wanted = self.library.wanted(&tile.want, &workload, artifacts)?;
         let mut plans = Vec::with_capacity(tile.candidates.len());
         for candidate in &tile.candidates {
-            plans.push(self.library.plan(&workload, candidate, &wanted, fetch)?);
+            plans.push(self.library.plan(&workload, candidate, &wanted, artifacts)?);
         }
         let rows: Result<Vec<Vec<SampleResult>>, SampleFailure> = self.pool.install(|| {
             tile.samples
@@ -126,6 +126,18 @@ impl Engine {
                 Err(TaskFailure::RetryElsewhere { message: "the worker was told to stop".to_owned() })
             }
         }
+    }
+}
+
+impl TaskRunner for Engine {
+    fn run(
+        &self,
+        task: &Task,
+        artifacts: &Arc<dyn ArtifactSource>,
+        stop: &StopFlag,
+    ) -> Result<TaskOutput, TaskFailure> {
+        let results = self.compute(&task.tile, artifacts, &|| stop.is_set())?;
+        Ok(TaskOutput { results })
     }
 }
 

@@ -40,7 +40,8 @@ pub trait TaskRunner: Send + Sync + 'static {
     ///
     /// # Errors
     /// The kind of failure decides what becomes of the task.
-    fn run(&self, task: &Task, artifacts: &dyn ArtifactSource, stop: &StopFlag) -> Result<TaskOutput, TaskFailure>;
+    fn run(&self, task: &Task, artifacts: &Arc<dyn ArtifactSource>, stop: &StopFlag)
+    -> Result<TaskOutput, TaskFailure>;
 }
 
 /// A task to compute.
@@ -64,7 +65,7 @@ pub(super) fn start(
 ) -> Result<(), SessionError> {
     let work = move || {
         while let Some(job) = jobs.blocking_recv() {
-            let outcome = execute(&*runner, &*artifacts, job);
+            let outcome = execute(&*runner, &artifacts, job);
             if outcomes.blocking_send(outcome).is_err() {
                 return;
             }
@@ -74,7 +75,7 @@ pub(super) fn start(
     Ok(())
 }
 
-fn execute(runner: &dyn TaskRunner, artifacts: &dyn ArtifactSource, job: Job) -> Outcome {
+fn execute(runner: &dyn TaskRunner, artifacts: &Arc<dyn ArtifactSource>, job: Job) -> Outcome {
     let Job { task, stop } = job;
     let lease = task.lease;
     let start = Instant::now();

@@ -5,6 +5,7 @@ use crate::artifact::ArtifactSource;
 use holdfast_common::Digest;
 use holdfast_common::evaluation::{Candidate, SampleIndex, SampleResult};
 use holdfast_proto::message::{Task, TaskFailure};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Computes [`SyntheticRunner::result`] of every cell, after a fixed time a cell.
@@ -30,7 +31,12 @@ impl SyntheticRunner {
 }
 
 impl TaskRunner for SyntheticRunner {
-    fn run(&self, task: &Task, artifacts: &dyn ArtifactSource, stop: &StopFlag) -> Result<TaskOutput, TaskFailure> {
+    fn run(
+        &self,
+        task: &Task,
+        artifacts: &Arc<dyn ArtifactSource>,
+        stop: &StopFlag,
+    ) -> Result<TaskOutput, TaskFailure> {
         if self.fetches {
             let digest = task.tile.workload;
             artifacts

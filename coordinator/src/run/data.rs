@@ -1,0 +1,85 @@
+//! From configured data sets to manifests, workloads and packs that workers can fetch.
+
+use super::RunError;
+use crate::artifact::{Artifacts, PackSource};
+use crate::config::{AnnotationSource, DataSource, DatasetConfig, Subsample};
+use crate::dataset::{DatasetRequest, LabelSource, PackReader, SampleSource, Subset, scan};
+use bytes::Bytes;
+use holdfast_common::Digest;
+use holdfast_common::dataset::{Manifest, Preprocessing};
+use holdfast_common::evaluation::Workload;
+use holdfast_common::metric::MetricSpec;
+use holdfast_common::model::Model;
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+use tracing::info;
+
+/// A data set that workers can fetch.
+pub struct PublishedData {
+    /// Its content.
+    pub manifest: Manifest,
+    /// The manifest's digest.
+    pub digest: Digest,
+}
+
+struct Packs(PackReader);
+
+impl PackSource for Packs {
+    fn read_pack(&self, digest: &Digest) -> Option<io::Result<Bytes>> {
+        self.0.index_of(digest).map(|index| self.0.read_pack(index))
+    }
+}
+
+/// Scans a data set and offers its packs. `labelled` is false where annotations are not wanted.
+pub fn publish_data(
+    config: &DatasetConfig,
+    labelled: bool,
+    model: &Model,
+    artifacts: &Artifacts,
+) -> Result<PublishedData, RunError> {
+    let field = model.inputs().first().map_or_else(String::new, |input| input.name.clone());
+    let request = DatasetRequest {
+        name: config.name.clone(),
+        samples: match &config.source {
+            DataSource::Folder(folder) => SampleSource::Images { folder: folder.clone(), field },
+            DataSource::Array(path) => SampleSource::Arrays(vec![(field, path.clone())]),
+            DataSource::Arrays(paths) => {
+                SampleSource::Arrays(paths.iter().map(|(name, path)| (name.clone(), path.clone())).collect())
+            }
+        },
+        labels: match (&config.annotation, labelled) {
+            (_, false) => LabelSource::None,
+            (None, true) => LabelSource::Inferred,
+            (Some(AnnotationSource::Array(path)), true) => LabelSource::Array(path.clone()),
+            (Some(AnnotationSource::LabelFile(path)), true) => LabelSource::File(path.clone()),
+        },
+        classes: None,
+        subset: match config.subsample {
+            None => Subset::All,
+            Some(Subsample::Count(count)) => Subset::First(count),
+            Some(Subsample::Share(share)) => Subset::Share(share),
+        },
+    };
+    let (manifest, reader) = scan(&request, &|_, _| {})?;
+    info!(dataset = %manifest.name, samples = manifest.samples.len(), "data set scanned");
+    artifacts.add_source(Arc::new(Packs(reader)));
+    let digest = artifacts.publish(manifest.to_json()?)?;
+    Ok(PublishedData { manifest, digest })
+}
+
+/// Publishes what does not change between candidates: model, data, preprocessing, metrics.
+pub fn publish_workload(
+    model: &Model,
+    model_digest: Digest,
+    data: &PublishedData,
+    config: &DatasetConfig,
+    metrics: Vec<MetricSpec>,
+    artifacts: &Artifacts,
+) -> Result<Digest, RunError> {
+    let preprocessing: BTreeMap<String, Preprocessing> =
+        model.inputs().iter().map(|input| (input.name.clone(), config.preprocessing_of(&input.name).clone())).collect();
+    let workload = Workload { model: model_digest, manifest: data.digest, preprocessing, metrics };
+    let json = serde_json::to_vec(&workload).map_err(|source| RunError::Json { what: "the workload", source })?;
+    Ok(artifacts.publish(json)?)
+}

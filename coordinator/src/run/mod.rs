@@ -1,0 +1,154 @@
+//! Carrying commands out: files and data in, the algorithm over the cluster, results out.
+//!
+//! Never here: decisions about quality.
+
+mod data;
+mod evaluate;
+mod files;
+mod machine;
+mod overview;
+mod prepare;
+mod quantize;
+mod watch;
+mod worker;
+
+pub use evaluate::evaluate;
+pub use quantize::quantize;
+pub use worker::worker;
+
+use crate::artifact::ProviderError;
+use crate::cli::exit;
+use crate::dataset::DatasetError;
+use crate::memo::MemoError;
+use crate::output::OutputError;
+use crate::server::ServerError;
+use holdfast_common::dataset::ManifestError;
+use holdfast_common::metric::MetricError;
+use holdfast_common::model::{ModelError, SampleShapeError};
+use holdfast_core::CoreError;
+use holdfast_core::evaluator::EvaluatorError;
+use holdfast_worker::artifact::ArtifactError;
+use holdfast_worker::engine::EngineError;
+use holdfast_worker::session::SessionError;
+use std::path::PathBuf;
+
+/// A command failed.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// A file cannot be read.
+    #[error("read {}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The model cannot be used.
+    #[error("model {}", path.display())]
+    Model {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: ModelError,
+    },
+    /// The model cannot be run one sample at a time.
+    #[error(transparent)]
+    Shapes(#[from] SampleShapeError),
+    /// A data set cannot be used.
+    #[error(transparent)]
+    Dataset(#[from] DatasetError),
+    /// A manifest cannot be written.
+    #[error(transparent)]
+    Manifest(#[from] ManifestError),
+    /// A metric cannot be built or folded.
+    #[error(transparent)]
+    Metric(#[from] MetricError),
+    /// The machine does not offer what was asked for.
+    #[error("HOLDFAST_ISA is `{value}`; this machine offers {offered}")]
+    Isa {
+        /// What was asked for.
+        value: String,
+        /// What there is.
+        offered: String,
+    },
+    /// The engine cannot start.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// The memo store cannot be used.
+    #[error(transparent)]
+    Memo(#[from] MemoError),
+    /// Artifacts cannot be offered.
+    #[error(transparent)]
+    Artifacts(#[from] ProviderError),
+    /// A worker's artifact cache cannot be used.
+    #[error(transparent)]
+    Cache(#[from] ArtifactError),
+    /// Remote workers cannot be accepted.
+    #[error(transparent)]
+    Server(#[from] ServerError),
+    /// A worker ended.
+    #[error(transparent)]
+    Session(#[from] SessionError),
+    /// The algorithm ended without a conclusion.
+    #[error(transparent)]
+    Core(#[from] CoreError),
+    /// The finished model cannot be exported.
+    #[error("export the quantized model")]
+    Export(#[source] ModelError),
+    /// A value cannot be written as JSON.
+    #[error("write {what} as JSON")]
+    Json {
+        /// What.
+        what: &'static str,
+        /// Why.
+        source: serde_json::Error,
+    },
+    /// A result cannot be written.
+    #[error(transparent)]
+    Output(#[from] OutputError),
+    /// The asynchronous runtime cannot start.
+    #[error("start the runtime")]
+    Runtime(#[source] std::io::Error),
+}
+
+impl RunError {
+    /// The program's exit code for it: what the user must change is told from what went wrong while running.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            RunError::Isa { .. }
+            | RunError::Read { .. }
+            | RunError::Model { .. }
+            | RunError::Shapes(_)
+            | RunError::Dataset(_)
+            | RunError::Manifest(_)
+            | RunError::Core(
+                CoreError::UnknownMetric { .. }
+                | CoreError::Parameter { .. }
+                | CoreError::NotSupported { .. }
+                | CoreError::UnknownOperation(_)
+                | CoreError::NoSamples(_),
+            ) => exit::CONFIGURATION,
+            _ => exit::FAILURE,
+        }
+    }
+
+    /// Whether the user stopped the run; it can be taken up again.
+    pub fn is_stopped(&self) -> bool {
+        matches!(self, RunError::Core(CoreError::Evaluator(EvaluatorError::Stopped(_))))
+    }
+}
+
+/// An error with everything that caused it, one cause a line.
+pub fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let line = error.to_string();
+        if !text.ends_with(&line) {
+            text.push_str("\n  because: ");
+            text.push_str(&line);
+        }
+        cause = error.source();
+    }
+    text
+}

@@ -1,0 +1,184 @@
+//! `holdfast quantize`: the whole run, from files to the quantized model and its report.
+
+use super::RunError;
+use super::machine::isa_name;
+use super::overview::{default_overview, overview};
+use super::prepare::{Prepared, prepare, start};
+use super::watch::{Witness, show_progress};
+use crate::cli::{RunConfig, exit};
+use crate::cluster::Cluster;
+use crate::config::Algorithm;
+use crate::output::{OutputDir, REPORT_HTML, REPORT_JSON};
+use crate::report::{
+    DataInfo, DatasetInfo, EngineInfo, ModelInfo, Overview, REPORT_SCHEMA, Report, Timings, WorkerInfo, render_html,
+};
+use crate::terminal::summary;
+use holdfast_common::scheme::{GroupId, Scheme};
+use holdfast_core::quantize::calibrate_and_quantize;
+use holdfast_core::{Problem, run};
+use serde::Serialize;
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+/// Name of the scheme file: quant params of every quantizer and the reverted groups, for programs.
+const SCHEME_JSON: &str = "scheme.json";
+
+/// What is written to `scheme.json`.
+#[derive(Serialize)]
+struct SchemeFile<'a> {
+    /// Quantizers, groups, biases.
+    scheme: &'a Scheme,
+    /// Groups that are float in the written model.
+    reverted: &'a [GroupId],
+}
+
+/// What an algorithm leaves.
+struct Finished<R> {
+    scheme: Option<Scheme>,
+    reverted: Vec<GroupId>,
+    record: R,
+    overview: Overview,
+}
+
+/// Quantizes and writes; returns the exit code and the summary for the terminal.
+pub async fn quantize(config: RunConfig, stop: CancellationToken) -> Result<(u8, String), RunError> {
+    let started = Instant::now();
+    let output = OutputDir::create(&config.output_dir)?;
+    let for_scan = config.clone();
+    let prepared = tokio::task::spawn_blocking(move || prepare(&for_scan))
+        .await
+        .map_err(|error| RunError::Runtime(std::io::Error::other(error)))??;
+    let running = start(&config, prepared.artifacts.clone(), &stop)?;
+    let bars = CancellationToken::new();
+    let progress = show_progress(&running.cluster, config.progress, bars.clone());
+    let witness = Witness::new(running.cluster.clone());
+    let request = &config.request;
+    let outcome = match &request.algorithm {
+        Algorithm::AccuracyAwareQuantization(_) => {
+            accuracy_aware(&config, &prepared, &running.cluster, &witness, &output, started).await
+        }
+        Algorithm::DefaultQuantization => {
+            default_quantization(&config, &prepared, &running.cluster, &witness, &output, started).await
+        }
+    };
+    bars.cancel();
+    // The bars are gone either way; a panic while drawing must not hide the run's own outcome.
+    let _ = progress.await;
+    running.stop().await;
+    outcome
+}
+
+async fn accuracy_aware(
+    config: &RunConfig,
+    prepared: &Prepared,
+    cluster: &Cluster,
+    witness: &Witness,
+    output: &OutputDir,
+    started: Instant,
+) -> Result<(u8, String), RunError> {
+    let problem = Problem {
+        graph: &prepared.graph,
+        calibration: prepared.calibration_set.clone(),
+        validation: prepared.validation_set.clone(),
+        metrics: &prepared.metrics,
+    };
+    let conclusion = run(cluster, &problem, &config.request.parameters(), witness).await?;
+    let overview = overview(&config.request, prepared.model_digest, &conclusion);
+    let code = if conclusion.record.outcome.is_met() { exit::SUCCESS } else { config.goal_missed_exit_code };
+    let finished =
+        Finished { scheme: conclusion.scheme, reverted: conclusion.reverted, record: conclusion.record, overview };
+    let text = write_results(config, prepared, cluster, witness, output, started, &finished)?;
+    Ok((code, text))
+}
+
+async fn default_quantization(
+    config: &RunConfig,
+    prepared: &Prepared,
+    cluster: &Cluster,
+    witness: &Witness,
+    output: &OutputDir,
+    started: Instant,
+) -> Result<(u8, String), RunError> {
+    let parameters = config.request.parameters();
+    let quantized = calibrate_and_quantize(
+        cluster,
+        &prepared.graph,
+        &prepared.calibration_set,
+        &parameters.quantization,
+        parameters.mode,
+    )
+    .await?;
+    let overview = default_overview(&config.request, prepared.model_digest, &quantized.scheme);
+    let finished =
+        Finished { scheme: Some(quantized.scheme), reverted: Vec::new(), record: quantized.corrections, overview };
+    let text = write_results(config, prepared, cluster, witness, output, started, &finished)?;
+    Ok((exit::SUCCESS, text))
+}
+
+fn write_results<R: Serialize + Clone>(
+    config: &RunConfig,
+    prepared: &Prepared,
+    cluster: &Cluster,
+    witness: &Witness,
+    output: &OutputDir,
+    started: Instant,
+    finished: &Finished<R>,
+) -> Result<String, RunError> {
+    let request = &config.request;
+    let reverted: BTreeSet<GroupId> = finished.reverted.iter().copied().collect();
+    let model = match &finished.scheme {
+        Some(scheme) => prepared.model.export_qdq(scheme, &reverted, &prepared.graph).map_err(RunError::Export)?,
+        None => prepared.model.to_bytes(),
+    };
+    let mut files: Vec<PathBuf> = vec![output.write(&format!("{}.onnx", request.model_name), &model)?];
+    let json = |what, source| RunError::Json { what, source };
+    if let Some(scheme) = &finished.scheme {
+        let file = SchemeFile { scheme, reverted: &finished.reverted };
+        let text = serde_json::to_vec_pretty(&file).map_err(|source| json("the scheme", source))?;
+        files.push(output.write(SCHEME_JSON, &text)?);
+    }
+    let timings = timings(cluster, witness, started);
+    let validation = info(&request.validation, &prepared.validation);
+    let calibration = match (&request.calibration, &prepared.calibration) {
+        (Some(settings), Some(data)) => info(settings, data),
+        _ => validation.clone(),
+    };
+    let report = Report {
+        schema: REPORT_SCHEMA,
+        engine: EngineInfo::current(),
+        model: ModelInfo { name: request.model_name.clone(), digest: prepared.model_digest },
+        data: DataInfo { validation, calibration },
+        parameters: request.clone(),
+        outcome: finished.overview.outcome,
+        run: finished.record.clone(),
+        timings: timings.clone(),
+    };
+    let text = report.to_json().map_err(|source| json("the report", source))?;
+    files.push(output.write(REPORT_JSON, &text)?);
+    files.push(output.write(REPORT_HTML, render_html(&finished.overview, &timings).as_bytes())?);
+    Ok(summary(&finished.overview, &timings, &files))
+}
+
+fn info(settings: &crate::config::DatasetConfig, data: &super::data::PublishedData) -> DatasetInfo {
+    DatasetInfo::new(settings, data.digest, data.manifest.samples.len())
+}
+
+fn timings(cluster: &Cluster, witness: &Witness, started: Instant) -> Timings {
+    let counts = cluster.counts();
+    let workers = counts.workers.iter().map(|(name, worker)| WorkerInfo {
+        name: name.clone(),
+        isa: isa_name(worker.isa).to_owned(),
+        threads: worker.cores as usize,
+        samples: worker.samples,
+    });
+    Timings {
+        wall_seconds: started.elapsed().as_secs_f64(),
+        stages: witness.stage_timings(),
+        workers: workers.collect(),
+        samples_computed: counts.computed,
+        samples_reused: counts.from_memo,
+        ..Timings::default()
+    }
+}
