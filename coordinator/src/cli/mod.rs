@@ -76,7 +76,7 @@ pub struct QuantizeArgs {
     /// How to quantize.
     #[command(flatten)]
     pub method: MethodArgs,
-    /// Directory of the results [default: results/<model>_<algorithm>]
+    /// Directory of the results (default: `results/<model>_<algorithm>`)
     #[arg(long, env = "HOLDFAST_OUTPUT_DIR", value_name = "DIR", help_heading = "Results")]
     pub output_dir: Option<PathBuf>,
     /// Exit code where the goal is missed and the best model is saved
@@ -137,7 +137,7 @@ pub struct InputArgs {
     /// Calibration data [default: the validation data]
     #[arg(long, value_name = "PATH")]
     pub calibration_data: Option<PathBuf>,
-    /// Metric that must hold: accuracy@topK, f1, precision, recall, mcc, mse, rmse, mae, cosine_similarity [default: accuracy@top1]
+    /// Metric that must hold: accuracy@topK, f1, precision, recall, mcc, mse, rmse, mae, cosine_similarity (default: accuracy@top1)
     #[arg(long)]
     pub metric: Option<String>,
     /// Resize images: N makes the shorter side N pixels long, HxW makes them exactly so large

@@ -1,0 +1,192 @@
+#!/usr/bin/env python3
+"""Quantizes models and runs the exported files in ONNX Runtime (default options) and OpenVINO.
+
+usage: parity.py HOLDFAST LOGITS WORKDIR [--all]
+
+HOLDFAST is the program, LOGITS the example `logits` of the tests crate (what our own engine computes). The fixture in
+tests/fixtures/mnist is always measured; the models of the benchmark pack are when HOLDFAST_BENCH names its folder
+(`--all` adds the ones that take minutes). Fails when a metric differs by more than 0.1 points or one sample, whichever
+is larger, when fewer than 99.5 % of the predictions agree, or when OpenVINO does not load a file.
+needs: numpy onnxruntime openvino pillow
+"""
+import glob
+import json
+import os
+import subprocess
+import sys
+import time
+
+import numpy as np
+import onnxruntime
+import openvino
+from PIL import Image
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+MNIST = os.path.join(HERE, "..", "fixtures", "mnist")
+BENCH = os.environ.get("HOLDFAST_BENCH")
+CIFAR_MEAN, CIFAR_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+def normalized(pixels, scale, mean, std):
+    """The model input from stored values: x / scale, minus mean, over std, each in float32."""
+    pixels = pixels.astype(np.float32) / np.float32(scale)
+    return (pixels - np.asarray(mean, np.float32)) / np.asarray(std, np.float32)
+
+
+def pictures(paths, scale, mean, std, crop=None):
+    rows = []
+    for path in paths:
+        picture = Image.open(path).convert("RGB")
+        if crop:
+            left, top = (picture.width - crop) // 2, (picture.height - crop) // 2
+            picture = picture.crop((left, top, left + crop, top + crop))
+        rows.append(np.asarray(picture))
+    return np.ascontiguousarray(normalized(np.stack(rows), scale, mean, std).transpose(0, 3, 1, 2))
+
+
+def digits(folder):
+    images = np.load(f"{folder}/test_images.npy")
+    return normalized(images, 255, 0.1307, 0.3081)[:, None], np.load(f"{folder}/test_labels.npy")
+
+
+def mnist(folder):
+    flags = ["--data", f"{folder}/test_images.npy", "--labels", f"{folder}/test_labels.npy",
+             "--calibration-data", f"{folder}/calib_images.npy", "--scale", "255", "--mean", "0.1307", "--std", "0.3081"]
+    return flags, lambda: digits(folder)
+
+
+def cifar(folder):
+    def load():
+        classes = sorted(os.listdir(f"{folder}/test"))
+        files = [(p, k) for k, c in enumerate(classes) for p in sorted(glob.glob(f"{folder}/test/{c}/*.png"))]
+        images = pictures([p for p, _ in files], 255, CIFAR_MEAN, CIFAR_STD)
+        return images, np.array([k for _, k in files])
+    flags = ["--data", f"{folder}/test", "--calibration-data", f"{folder}/calib", "--scale", "255",
+             "--mean", ",".join(map(str, CIFAR_MEAN)), "--std", ",".join(map(str, CIFAR_STD))]
+    return flags, load
+
+
+def imagenet(folder):
+    def load():
+        rows = [line.split() for line in open(f"{folder}/labels.txt")]
+        images = pictures([f"{folder}/images/{name}" for name, _ in rows], 1, 127, 128, 224)
+        return images, np.array([int(label) for _, label in rows])
+    return ["--data", f"{folder}/images", "--labels", f"{folder}/labels.txt", "--crop", "224",
+            "--mean", "127", "--std", "128"], load
+
+
+def keywords(folder):
+    return (["--data", f"{folder}/mfcc.npy", "--labels", f"{folder}/labels.npy"],
+            lambda: (np.load(f"{folder}/mfcc.npy"), np.load(f"{folder}/labels.npy")))
+
+
+PER_TENSOR = ["--weights-granularity", "pertensor"]
+MIXED = ["--preset", "mixed"]
+
+
+def cases(everything):
+    """(model file, data, largest drop, further flags)."""
+    fixture = mnist(MNIST)
+    yield f"{MNIST}/mnist_dwcnn.onnx", fixture, 0.01, []
+    yield f"{MNIST}/mnist_dwcnn.onnx", fixture, 0.01, PER_TENSOR
+    yield f"{MNIST}/mnist_dwcnn.onnx", fixture, 0.01, MIXED
+    if not BENCH:
+        print("HOLDFAST_BENCH is not set: the benchmark pack is skipped", flush=True)
+        return
+    models, data = f"{BENCH}/models", f"{BENCH}/data"
+    yield f"{models}/mnist_dwcnn_b.onnx", fixture, 0.001, PER_TENSOR
+    yield f"{models}/mnist_mbv2.onnx", fixture, 0.01, []
+    yield f"{models}/kws_ds_cnn.onnx", keywords(f"{data}/kws"), 0.0005, []
+    yield f"{models}/kws_ds_cnn.onnx", keywords(f"{data}/kws"), 0.0005, PER_TENSOR + MIXED
+    yield f"{models}/resnet20_cifar10_hard.onnx", cifar(f"{data}/cifar10"), 0.001, []
+    if not everything:
+        return
+    yield f"{models}/resnet20_cifar10_hard.onnx", cifar(f"{data}/cifar10"), 0.001, PER_TENSOR
+    yield f"{models}/resnet20_cifar10_hard.onnx", cifar(f"{data}/cifar10"), 0.001, MIXED
+    yield f"{models}/resnet56_cifar10.onnx", cifar(f"{data}/cifar10"), 0.0, []
+    yield f"{models}/resnet56_cifar10.onnx", cifar(f"{data}/cifar10"), 0.0, MIXED
+    for flags in ([], PER_TENSOR, MIXED):
+        yield f"{models}/efficientnet_lite0.onnx", imagenet(f"{data}/imagenet1k"), 0.0005, flags
+
+
+def batches(count, size):
+    return [(start, min(start + size, count)) for start in range(0, count, size)]
+
+
+def onnx_runtime(path, inputs):
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    name = session.get_inputs()[0].name
+    rows = [session.run(None, {name: inputs[a:b]})[0] for a, b in batches(len(inputs), 50)]
+    return np.concatenate(rows).reshape(len(inputs), -1)
+
+
+def open_vino(path, inputs):
+    model = openvino.Core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    rows = [model([inputs[a:b]])[0].copy() for a, b in batches(len(inputs), 50)]
+    return np.concatenate(rows).reshape(len(inputs), -1)
+
+
+def measure(holdfast, logits, work, model, data, drop, flags):
+    name = os.path.splitext(os.path.basename(model))[0]
+    out = os.path.join(work, "_".join([name, str(drop), *(flag.strip("-") for flag in flags)]))
+    load_flags, load = data
+    start = time.time()
+    command = [holdfast, "--log-level", "warn", "quantize", "-m", model, *load_flags, "--max-drop", str(drop),
+               "--output-dir", out, "--state-dir", os.path.join(work, "state_" + name), "--progress", "never", *flags]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode not in (0, 3):
+        sys.exit(f"{name}: {' '.join(command)} ended with {done.returncode}\n{done.stderr}")
+    wall = time.time() - start
+    run = json.load(open(f"{out}/report.json"))["run"]
+    file = json.load(open(f"{out}/scheme.json"))
+    json.dump(file["scheme"], open(f"{out}/scheme_only.json", "w"))
+    inputs, labels = load()
+    inputs = np.ascontiguousarray(inputs, np.float32)
+    np.save(f"{out}/inputs.npy", inputs)
+    subprocess.run([logits, model, f"{out}/inputs.npy", f"{out}/ours.npy", "--scheme", f"{out}/scheme_only.json",
+                    "--reverted", ",".join(map(str, file["reverted"]))], check=True, capture_output=True)
+    os.remove(f"{out}/inputs.npy")
+    ours = np.load(f"{out}/ours.npy").reshape(len(inputs), -1)
+    exported = f"{out}/{name}.onnx"
+    ort, vino = onnx_runtime(exported, inputs), open_vino(exported, inputs)
+    accuracy = lambda outputs: float((outputs.argmax(1) == labels).mean())
+    same = float((ours.argmax(1) == ort.argmax(1)).mean())
+    same_vino = float((ours.argmax(1) == vino.argmax(1)).mean())
+    equal = float((ours == ort).all(1).mean())
+    int8 = [stage["values"][0] for stage in run["stages"] if stage["stage"] == "quantized model"][-1]
+    print(f"| {name} | {drop} | {' '.join(flags) or '–'} | {run['baseline'][0]:.4f} | {int8:.4f} | "
+          f"{run['final_values'][0]:.4f} | {len(run['reverted_operations'])} of {run['operations']} | "
+          f"{run['counts']['full_evaluations']} + {run['counts']['ranking_evaluations']} | {wall:.1f} | "
+          f"{accuracy(ort):.4f} | {100 * same:.2f} | {100 * equal:.2f} | {accuracy(vino):.4f} | {100 * same_vino:.2f} |",
+          flush=True)
+    allowed = max(0.001, 1 / len(inputs)) + 1e-12
+    problems = []
+    if abs(accuracy(ours) - run["final_values"][0]) > 1e-12:
+        problems.append(f"the report says {run['final_values'][0]}, our engine gives {accuracy(ours)}")
+    if abs(accuracy(ort) - accuracy(ours)) > allowed:
+        problems.append(f"ONNX Runtime gives {accuracy(ort)}, we give {accuracy(ours)}")
+    if same < 0.995:
+        problems.append(f"only {100 * same:.2f} % of the predictions equal ONNX Runtime's")
+    return [f"{name} {drop} {' '.join(flags)}: {problem}" for problem in problems]
+
+
+def main():
+    everything = "--all" in sys.argv
+    holdfast, logits, work = [argument for argument in sys.argv[1:] if argument != "--all"]
+    os.makedirs(work, exist_ok=True)
+    print("| model | goal | flags | float | int8 | final | operations reverted | evaluations (full + ranking) | wall s |"
+          " ONNX Runtime | same predictions % | bit-equal outputs % | OpenVINO | same predictions % |")
+    print("|" + " --- |" * 14, flush=True)
+    problems, count = [], 0
+    for case in cases(everything):
+        problems += measure(holdfast, logits, work, *case)
+        count += 1
+    for problem in problems:
+        print("FAILED", problem)
+    print(f"parity: {count - len(problems)} passed, {len(problems)} failed")
+    sys.exit(1 if problems else 0)
+
+
+main()
