@@ -13,7 +13,7 @@ const SHAPE: [usize; 4] = [1, 16, 6, 6];
 fn network() -> Net {
     let mut net = Net::default();
     let x = net.input("x", &SHAPE);
-    let mut product = |net: &mut Net, name: &str, input: TensorId, kind: OpKind, weights: &[usize], out: &[usize]| {
+    let product = |net: &mut Net, name: &str, input: TensorId, kind: OpKind, weights: &[usize], out: &[usize]| {
         let seed = name.bytes().map(u64::from).sum();
         let depth: usize = weights.iter().product();
         let scaled: Vec<f32> = values(seed, depth).iter().map(|value| value / 4.0).collect();
