@@ -1,21 +1,31 @@
 //! Runs a model over an array of samples and writes its first output: what the parity and speed scripts drive.
 //!
-//! Usage: `logits MODEL INPUTS.npy OUTPUTS.npy [--scheme FILE] [--reverted 1,2] [--isa NAME]`. The inputs are float32
-//! with one sample per first index. Prints the CPU milliseconds a sample took on one thread.
+//! Usage: `logits MODEL INPUTS.npy OUTPUTS.npy [--scheme FILE] [--reverted 1,2] [--isa NAME] [--repeat N] [--profile N]`.
+//! The inputs are float32 with one sample per first index. Prints the median milliseconds a sample took on one thread,
+//! from its floats in the plan's own layout to its results in theirs. `--repeat N` instead reads numbers of seconds
+//! from standard input, one a line, and answers each by running samples for that long and printing the CPU
+//! milliseconds one took, so that a script can take turns with other engines; N samples are run before the first.
+//! `--profile N` prints where the time of N runs over all samples went.
 
+use holdfast_common::graph::Graph;
 use holdfast_common::model::Model;
 use holdfast_common::onnx::NoExternalData;
 use holdfast_common::scheme::{GroupId, Scheme};
 use holdfast_kernels::Isa;
-use holdfast_worker::plan::{PackedCache, Plan, Variant};
+use holdfast_worker::plan::{PackedCache, Plan, PlanError, Variant};
 use ndarray::{ArrayD, Axis};
 use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
-use std::time::Instant;
+use std::io::{BufRead, Write};
+use std::time::{Duration, Instant};
+
+const USAGE: &str = "usage: logits MODEL INPUTS.npy OUTPUTS.npy [--scheme FILE] [--reverted IDS] [--isa NAME] \
+                     [--repeat N] [--profile N]";
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut plain = Vec::new();
     let (mut scheme, mut reverted, mut isa) = (None, BTreeSet::new(), Isa::best());
+    let (mut repeat, mut profile) = (None, None);
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
         let mut value = || arguments.next().ok_or(format!("{argument} needs a value"));
@@ -30,12 +40,12 @@ fn main() -> Result<(), Box<dyn Error>> {
                 }
             }
             "--isa" => isa = Isa::from_name(&value()?).filter(|isa| isa.is_available()).ok_or("no such ISA here")?,
+            "--repeat" => repeat = Some(value()?.parse::<usize>()?),
+            "--profile" => profile = Some(value()?.parse::<usize>()?),
             _ => plain.push(argument),
         }
     }
-    let [model, inputs, outputs] = plain.as_slice() else {
-        return Err("usage: logits MODEL INPUTS.npy OUTPUTS.npy [--scheme FILE] [--reverted IDS] [--isa NAME]".into());
-    };
+    let [model, inputs, outputs] = plain.as_slice() else { return Err(USAGE.into()) };
     let model = Model::load(&std::fs::read(model)?, &NoExternalData)?;
     let inputs: ArrayD<f32> = ndarray_npy::read_npy(inputs)?;
     let mut shape = inputs.shape().to_vec();
@@ -48,20 +58,117 @@ fn main() -> Result<(), Box<dyn Error>> {
         _ => Variant::Baseline,
     };
     let plan = Plan::new(&graph, variant, isa, &PackedCache::default(), &BTreeSet::new())?;
-    let names: Vec<&str> = plan.int8_operations().iter().map(|op| graph.op(*op).name.as_str()).collect();
-    eprintln!("{} of {} operations on codes, arena {} KiB", names.len(), graph.ops.len(), plan.arena_bytes() >> 10);
+    let int8 = plan.int8_operations();
+    eprintln!("{} of {} operations on codes, arena {} KiB", int8.len(), graph.ops.len(), plan.arena_bytes() >> 10);
+    let samples = laid_out(&plan, &inputs)?;
+    if let Some(runs) = profile {
+        return print_profile(&plan, &graph, &samples, runs);
+    }
+    if let Some(warm_up) = repeat {
+        return answer(&plan, &samples, warm_up);
+    }
     let mut rows = Vec::new();
     let mut times = Vec::new();
-    for sample in inputs.axis_iter(Axis(0)) {
-        let sample = sample.insert_axis(Axis(0)).to_owned();
+    for sample in &samples {
         let start = Instant::now();
-        let mut results = plan.run_arrays(&[sample])?;
-        times.push(start.elapsed().as_secs_f64() * 1e3);
-        rows.push(results.swap_remove(0));
+        let result = run(&plan, sample, |finished, elapsed| (finished.outputs().swap_remove(0), elapsed), start)?;
+        times.push(result.1.as_secs_f64() * 1e3);
+        rows.push(result.0);
     }
     let views: Vec<_> = rows.iter().map(|row| row.view()).collect();
     ndarray_npy::write_npy(outputs, &ndarray::concatenate(Axis(0), &views)?)?;
     times.sort_by(f64::total_cmp);
     println!("{:.4}", times[times.len() / 2]);
+    Ok(())
+}
+
+/// Every sample as the plan wants it in its buffer.
+fn laid_out(plan: &Plan, inputs: &ArrayD<f32>) -> Result<Vec<Vec<f32>>, Box<dyn Error>> {
+    let port = plan.inputs().first().ok_or("the model has no input")?;
+    let place = |sample: ndarray::ArrayViewD<'_, f32>| {
+        let mut buffer = vec![0.0; port.placement.image.end()];
+        port.placement.scatter(sample.iter().copied(), &mut buffer);
+        buffer
+    };
+    Ok(inputs.axis_iter(Axis(0)).map(place).collect())
+}
+
+/// Runs one laid out sample; `read` also gets the time from `start` to the end of the computation.
+fn run<R>(
+    plan: &Plan,
+    sample: &[f32],
+    read: impl FnOnce(&holdfast_worker::plan::Finished<'_>, Duration) -> R,
+    start: Instant,
+) -> Result<R, PlanError> {
+    plan.run(
+        |_, buffer| {
+            buffer[..sample.len()].copy_from_slice(sample);
+            Ok(())
+        },
+        |finished| {
+            let elapsed = start.elapsed();
+            Ok(read(finished, elapsed))
+        },
+    )
+}
+
+/// Answers every line of standard input, a number of seconds, with the CPU milliseconds a sample took for that long.
+fn answer(plan: &Plan, samples: &[Vec<f32>], warm_up: usize) -> Result<(), Box<dyn Error>> {
+    let mut turn = samples.iter().cycle();
+    let mut next = || match turn.next() {
+        Some(sample) => run(plan, sample, |_, _| (), Instant::now()),
+        None => Ok(()),
+    };
+    for _ in 0..warm_up {
+        next()?;
+    }
+    for line in std::io::stdin().lock().lines() {
+        let seconds: f64 = line?.trim().parse()?;
+        let (start, before, mut count) = (Instant::now(), cpu_nanoseconds()?, 0u32);
+        while start.elapsed().as_secs_f64() < seconds {
+            next()?;
+            count += 1;
+        }
+        let spent = cpu_nanoseconds()? - before;
+        println!("{:.6}", spent as f64 / 1e6 / f64::from(count.max(1)));
+        std::io::stdout().flush()?;
+    }
+    Ok(())
+}
+
+/// CPU time of this, the only busy thread: Linux counts it in the first number of `schedstat`.
+fn cpu_nanoseconds() -> Result<u64, Box<dyn Error>> {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat")?;
+    Ok(text.split_whitespace().next().ok_or("an empty schedstat")?.parse()?)
+}
+
+/// Prints every instruction with its share of the time, its multiply-accumulate operations and their rate.
+fn print_profile(plan: &Plan, graph: &Graph, samples: &[Vec<f32>], runs: usize) -> Result<(), Box<dyn Error>> {
+    let mut seconds = Vec::new();
+    for sample in samples.iter().cycle().take(runs.max(1) * samples.len()) {
+        plan.run_timed(
+            |_, buffer| {
+                buffer[..sample.len()].copy_from_slice(sample);
+                Ok::<(), PlanError>(())
+            },
+            &mut seconds,
+        )?;
+    }
+    let total: f64 = seconds.iter().sum();
+    let count = (runs.max(1) * samples.len()) as f64;
+    println!("{:.4} ms a sample", total / count * 1e3);
+    for (seconds, (kernel, operations)) in seconds.iter().zip(plan.instructions()) {
+        let macs: u64 = operations.iter().map(|op| graph.macs(*op)).sum();
+        let shape = operations.last().map(|op| graph.tensor(graph.op(*op).outputs[0]).shape.clone());
+        let weights = operations.first().and_then(|op| graph.op(*op).inputs.get(1)).map(|id| &graph.tensor(*id).shape);
+        let rate = macs as f64 * count / seconds / 1e9;
+        let (share, micros) = (seconds / total * 100.0, seconds / count * 1e6);
+        println!(
+            "{share:5.1} % {micros:9.2} us {rate:7.1} GMAC/s {kernel:20} {:?} {:?} {}",
+            shape.unwrap_or_default(),
+            weights.map_or(&[][..], Vec::as_slice),
+            operations.first().map_or("", |op| graph.op(*op).name.as_str())
+        );
+    }
     Ok(())
 }

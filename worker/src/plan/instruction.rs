@@ -89,6 +89,8 @@ impl Int8Part {
 pub struct FloatPart {
     window: FloatWindow,
     bias: Vec<f32>,
+    /// Where the residual (the second input buffer) lies.
+    residual: Option<Image>,
     lo: f32,
     hi: f32,
 }
@@ -106,13 +108,14 @@ impl FloatPart {
         geometry: &ConvGeometry,
         packed: &Packed,
         bias: Vec<f32>,
+        residual: Option<Image>,
         (lo, hi): (f32, f32),
     ) -> Result<FloatPart, GeometryError> {
         let window = match packed {
             Packed::FloatDepthwise(weights) => FloatWindow::Depthwise(DepthwiseF32::new(isa, geometry, weights)?),
             _ => FloatWindow::Dense(ConvF32::new(isa, geometry)?),
         };
-        Ok(FloatPart { window, bias, lo, hi })
+        Ok(FloatPart { window, bias, residual, lo, hi })
     }
 }
 
@@ -287,7 +290,7 @@ pub enum Kernel {
         /// Result.
         output: Image,
     },
-    /// Layer normalization of contiguous rows; inputs: x, gamma, optional beta.
+    /// Layer normalization of contiguous rows; inputs: x, gamma, beta.
     LayerNorm {
         /// Added to the variance.
         epsilon: f32,
@@ -317,6 +320,29 @@ impl Instruction {
                 | Kernel::MaxPoolCodes { .. }
                 | Kernel::AveragePoolCodes { .. }
         )
+    }
+
+    /// The kernel's name, for people who look where the time goes.
+    pub fn name(&self) -> &'static str {
+        match self.kernel {
+            Kernel::ConvInt8 { .. } => "conv_int8",
+            Kernel::ConvFloat { .. } => "conv_float",
+            Kernel::AddCodes { .. } => "add_codes",
+            Kernel::MaxPoolCodes { .. } => "max_pool_codes",
+            Kernel::AveragePoolCodes { .. } => "average_pool_codes",
+            Kernel::Quantize { .. } => "quantize",
+            Kernel::Dequantize { .. } => "dequantize",
+            Kernel::Rearrange { .. } => "rearrange",
+            Kernel::Unary { .. } => "unary",
+            Kernel::Binary { .. } => "binary",
+            Kernel::MaxPoolFloat { .. } => "max_pool_float",
+            Kernel::AveragePoolFloat { .. } => "average_pool_float",
+            Kernel::GlobalAverageFloat { .. } => "global_average_float",
+            Kernel::ReduceRows { .. } => "reduce_rows",
+            Kernel::Softmax { .. } => "softmax",
+            Kernel::LayerNorm { .. } => "layer_norm",
+            Kernel::Resize { .. } => "resize",
+        }
     }
 
     /// Runs it.
@@ -364,8 +390,7 @@ impl Instruction {
                 quantize_f32_u8(isa, params, (arena.f32(self.inputs[0]), input), (output, image));
             }
             Kernel::Rearrange { rearrangement, fill } => {
-                let inputs: Vec<&[u8]> = self.inputs.iter().map(|input| arena.u8(*input)).collect();
-                rearrangement.apply(&inputs, *fill as u8, output);
+                rearrangement.apply(codes, *fill as u8, output);
             }
             other => unreachable!("{other:?} writes floats"),
         }
@@ -386,7 +411,8 @@ impl Instruction {
             }
             Kernel::ConvFloat { parts, packed } => {
                 for (index, part) in parts.iter().enumerate() {
-                    let epilogue = float::Epilogue { bias: &part.bias, residual: None, lo: part.lo, hi: part.hi };
+                    let residual = part.residual.map(|image| (floats(1), image));
+                    let epilogue = float::Epilogue { bias: &part.bias, residual, lo: part.lo, hi: part.hi };
                     match (&part.window, packed.as_ref()) {
                         (FloatWindow::Dense(conv), Packed::Float(weights)) => {
                             conv.run(&weights[index], floats(0), &epilogue, output);
@@ -407,8 +433,7 @@ impl Instruction {
                 dequantize_u8_f32(isa, (params.scale, params.zero_point), source, (output, image));
             }
             Kernel::Rearrange { rearrangement, fill } => {
-                let inputs: Vec<&[f32]> = self.inputs.iter().map(|input| arena.f32(*input)).collect();
-                rearrangement.apply(&inputs, *fill, output);
+                rearrangement.apply(floats, *fill, output);
             }
             Kernel::Unary { function, input, output: image } => {
                 for_each_row(&[*input, *image], |[from, to], len| {
@@ -440,13 +465,11 @@ impl Instruction {
                 });
             }
             Kernel::LayerNorm { epsilon, rows, len } => {
-                let zeros = vec![0.0; if self.inputs.len() < 3 { *len } else { 0 }];
-                let beta = if self.inputs.len() < 3 { zeros.as_slice() } else { &floats(2)[..*len] };
                 let total = rows * len;
                 float::layer_norm_rows(
                     isa,
                     &floats(1)[..*len],
-                    beta,
+                    &floats(2)[..*len],
                     *epsilon,
                     &floats(0)[..total],
                     &mut output[..total],

@@ -1,6 +1,7 @@
 //! How a logical ONNX tensor lies in a buffer: row-major as ONNX has it, or with channels last.
 
 use holdfast_kernels::Image;
+use holdfast_kernels::float::{image_to_nchw, nchw_to_image};
 
 /// The order of a tensor's elements in its buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -69,13 +70,44 @@ impl Placement {
 
     /// Reads the logical elements in row-major order.
     pub fn gather(&self, buffer: &[f32]) -> Vec<f32> {
-        self.positions().into_iter().map(|position| buffer[position]).collect()
+        let mut values = vec![0.0; self.shape.iter().product()];
+        match self.layout {
+            Layout::RowMajor => {
+                let len = values.len();
+                values.copy_from_slice(&buffer[self.image.offset..][..len]);
+            }
+            Layout::ChannelsLast => image_to_nchw(&self.image, buffer, &mut values),
+        }
+        values
+    }
+
+    /// Writes the logical elements, given in row-major order; the fast way for values that lie in one slice.
+    ///
+    /// # Panics
+    ///
+    /// When there are more or fewer values than the tensor has.
+    pub fn write(&self, values: &[f32], buffer: &mut [f32]) {
+        match self.layout {
+            Layout::RowMajor => buffer[self.image.offset..][..values.len()].copy_from_slice(values),
+            Layout::ChannelsLast => nchw_to_image(values, &self.image, buffer),
+        }
     }
 
     /// Writes the logical elements, given in row-major order.
     pub fn scatter(&self, values: impl Iterator<Item = f32>, buffer: &mut [f32]) {
-        for (position, value) in self.positions().into_iter().zip(values) {
-            buffer[position] = value;
+        let image = &self.image;
+        match self.layout {
+            Layout::RowMajor => {
+                let len = self.shape.iter().product();
+                buffer[image.offset..][..len].iter_mut().zip(values).for_each(|(element, value)| *element = value);
+            }
+            Layout::ChannelsLast => {
+                let planes = (0..image.channels).flat_map(|channel| (0..image.height).map(move |y| (channel, y)));
+                let positions = planes.flat_map(|(channel, y)| (0..image.width).map(move |x| image.at(y, x) + channel));
+                for (position, value) in positions.zip(values) {
+                    buffer[position] = value;
+                }
+            }
         }
     }
 

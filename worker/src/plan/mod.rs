@@ -25,6 +25,7 @@ use ndarray::{ArrayD, IxDyn};
 use precision::Precision;
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
 /// A plan cannot be made, or a sample cannot be run through it.
 #[derive(Debug, thiserror::Error)]
@@ -142,6 +143,45 @@ impl Plan {
         mut write: impl FnMut(&Port, &mut [f32]) -> Result<(), E>,
         read: impl FnOnce(&Finished<'_>) -> Result<R, E>,
     ) -> Result<R, E> {
+        self.execute(&mut write, |arena| {
+            self.instructions.iter().for_each(|instruction| instruction.run(arena));
+            read(&Finished { plan: self, arena })
+        })
+    }
+
+    /// Runs one sample as [`Plan::run`] does and adds the seconds each instruction took to `seconds`, in the order of
+    /// [`Plan::instructions`]; the results are not read.
+    ///
+    /// # Errors
+    ///
+    /// What `write` returns.
+    pub fn run_timed<E: From<PlanError>>(
+        &self,
+        mut write: impl FnMut(&Port, &mut [f32]) -> Result<(), E>,
+        seconds: &mut Vec<f64>,
+    ) -> Result<(), E> {
+        seconds.resize(self.instructions.len(), 0.0);
+        self.execute(&mut write, |arena| {
+            for (instruction, seconds) in self.instructions.iter().zip(seconds) {
+                let start = Instant::now();
+                instruction.run(arena);
+                *seconds += start.elapsed().as_secs_f64();
+            }
+            Ok(())
+        })
+    }
+
+    /// What the plan calls, in order: the kernel's name and the operations it carries out.
+    pub fn instructions(&self) -> impl Iterator<Item = (&'static str, &[OpId])> {
+        self.instructions.iter().map(|instruction| (instruction.name(), instruction.operations.as_slice()))
+    }
+
+    /// Writes the inputs into a free arena, lets `compute` work in it, and keeps it for the next sample.
+    fn execute<R, E: From<PlanError>>(
+        &self,
+        write: &mut dyn FnMut(&Port, &mut [f32]) -> Result<(), E>,
+        compute: impl FnOnce(&mut Arena) -> Result<R, E>,
+    ) -> Result<R, E> {
         let kept = self.arenas.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).pop();
         let mut arena = kept.unwrap_or_else(|| {
             let mut arena = Arena::new(&self.buffers);
@@ -153,10 +193,7 @@ impl Plan {
         for port in &self.inputs {
             write(port, arena.f32_mut(port.buffer))?;
         }
-        for instruction in &self.instructions {
-            instruction.run(&mut arena);
-        }
-        let result = read(&Finished { plan: self, arena: &arena });
+        let result = compute(&mut arena);
         self.arenas.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).push(arena);
         result
     }
@@ -180,7 +217,10 @@ impl Plan {
                         found,
                     });
                 }
-                port.placement.scatter(inputs[index].iter().copied(), buffer);
+                match inputs[index].as_slice() {
+                    Some(values) => port.placement.write(values, buffer),
+                    None => port.placement.scatter(inputs[index].iter().copied(), buffer),
+                }
                 Ok(())
             },
             |finished| Ok(finished.outputs()),

@@ -48,11 +48,15 @@ impl<'a> Precision<'a> {
                 QuantizerSite::Activation { tensor, readers } => {
                     let id = precision.intern(code_params(tensor, &quantizer.params)?);
                     for (operation, input) in readers {
-                        precision.edges.insert((find(operation)?, *input), id);
+                        let op = find(operation)?;
+                        check_reader(graph, op, *input, tensor)?;
+                        precision.edges.insert((op, *input), id);
                     }
                 }
-                QuantizerSite::Weight { operation, input, .. } => {
-                    precision.weights.insert((find(operation)?, *input), &quantizer.params);
+                QuantizerSite::Weight { tensor, operation, input } => {
+                    let op = find(operation)?;
+                    check_reader(graph, op, *input, tensor)?;
+                    precision.weights.insert((op, *input), &quantizer.params);
                 }
             }
         }
@@ -137,10 +141,26 @@ fn code_params(tensor: &str, params: &QuantParams) -> Result<CodeParams, PlanErr
     if !(scale.is_finite() && *scale > 0.0) {
         return Err(refuse(format!("scale {scale} is not a positive number")));
     }
-    Ok(CodeParams {
-        scale: *scale,
-        zero_point: code(*zero_point)?,
-        lo: code(params.code_min)?,
-        hi: code(params.code_max)?,
+    let (zero_point, lo, hi) = (code(*zero_point)?, code(params.code_min)?, code(params.code_max)?);
+    if !(lo..=hi).contains(&zero_point) || lo == hi {
+        return Err(refuse(format!(
+            "zero point {zero_point} is not one of the codes {lo} to {hi}, or these are too few"
+        )));
+    }
+    Ok(CodeParams { scale: *scale, zero_point, lo, hi })
+}
+
+/// Whether an operation reads the tensor that the scheme says it reads.
+fn check_reader(graph: &Graph, op: OpId, input: usize, tensor: &str) -> Result<(), PlanError> {
+    let found = graph.op(op).inputs.get(input).map(|id| graph.tensor(*id).name.as_str());
+    if found == Some(tensor) {
+        return Ok(());
+    }
+    let name = &graph.op(op).name;
+    Err(PlanError::Scheme {
+        problem: match found {
+            Some(found) => format!("input {input} of operation `{name}` is `{found}`, the scheme quantizes `{tensor}`"),
+            None => format!("operation `{name}` has no input {input}, where the scheme quantizes `{tensor}`"),
+        },
     })
 }

@@ -27,8 +27,8 @@ pub struct Rearrangement {
 }
 
 impl Rearrangement {
-    /// Moves everything.
-    pub fn apply<T: Copy>(&self, inputs: &[&[T]], fill: T, output: &mut [T]) {
+    /// Moves everything; `inputs` gives the elements of the input with an index.
+    pub fn apply<'a, T: Copy + 'a>(&self, inputs: impl Fn(usize) -> &'a [T], fill: T, output: &mut [T]) {
         for &(first, len, step) in &self.fills {
             let mut target = first as usize;
             for _ in 0..len {
@@ -38,7 +38,7 @@ impl Rearrangement {
         }
         for run in &self.runs {
             let (source, target, len) = (run.source as usize, run.target as usize, run.len as usize);
-            let input = inputs[run.input as usize];
+            let input = inputs(run.input as usize);
             if run.source_step == 1 && run.target_step == 1 {
                 output[target..target + len].copy_from_slice(&input[source..source + len]);
                 continue;
@@ -130,7 +130,7 @@ mod tests {
         assert_eq!(rearrangement.fills, vec![(6, 2, 1)]);
         let (a, b): (Vec<u8>, Vec<u8>) = ((10..20).collect(), (30..40).collect());
         let mut output = vec![0; 10];
-        rearrangement.apply(&[&a, &b], 99, &mut output);
+        rearrangement.apply(|input| [&a, &b][input].as_slice(), 99, &mut output);
         assert_eq!(output, [14, 15, 16, 30, 33, 36, 99, 99, 10, 11]);
     }
 }

@@ -5,6 +5,7 @@ use crate::plan::PlanError;
 use crate::plan::instruction::{Kernel, Operand};
 use holdfast_common::graph::{BinaryKind, OpId, TensorId, UnaryKind};
 use holdfast_kernels::float::{Binary, Unary};
+use std::sync::Arc;
 
 impl Builder<'_> {
     pub(super) fn unary(&mut self, id: OpId, kind: UnaryKind) -> Result<(), PlanError> {
@@ -133,9 +134,16 @@ impl Builder<'_> {
         let input = self.read_real(id, 0, Layout::RowMajor)?;
         let gamma = self.real_in(gamma, Layout::RowMajor)?;
         let mut inputs = vec![input.buffer, gamma.buffer];
-        if let Some(beta) = beta {
-            inputs.push(self.real_in(beta, Layout::RowMajor)?.buffer);
-        }
+        inputs.push(match beta {
+            Some(beta) => self.real_in(beta, Layout::RowMajor)?.buffer,
+            None => {
+                let (placement, elements) = crate::plan::Placement::new(&[shape[axis]], Layout::RowMajor, [0; 4]);
+                // A buffer starts as zeros, and one that counts as constant stays so.
+                let zeros = self.allocate(crate::plan::buffer::BufferKind::F32, &placement, elements);
+                self.constants.push((zeros, Arc::new(Vec::new())));
+                zeros
+            }
+        });
         let result = self.define_in(output, Form::Real, Layout::RowMajor);
         let kernel = Kernel::LayerNorm { epsilon, rows: shape[..axis].iter().product(), len: shape[axis] };
         self.emit(id, kernel, inputs, result.buffer);

@@ -17,6 +17,23 @@ impl Builder<'_> {
         self.real_in(tensor, self.native[tensor.0])
     }
 
+    /// An observed tensor as the floats its operation computes, before anything quantizes them.
+    ///
+    /// What the plan has only in codes is computed a second time, so that observing changes no result.
+    pub(super) fn observed_value(&mut self, tensor: TensorId) -> Result<Value, PlanError> {
+        let known = [Layout::RowMajor, Layout::ChannelsLast]
+            .iter()
+            .any(|layout| self.values.contains_key(&(tensor, Form::Real, *layout)));
+        let producer = self.graph.tensor(tensor).producer;
+        if let Some(producer) = producer.filter(|id| !known && !self.graph.op(*id).kind.only_moves_values()) {
+            self.aside = true;
+            let lowered = self.operation(producer);
+            self.aside = false;
+            lowered?;
+        }
+        self.real(tensor)
+    }
+
     /// What an operation reads at an input, as floats: codes are dequantized where the scheme has a quantizer.
     pub(super) fn read_real(&mut self, op: OpId, input: usize, layout: Layout) -> Result<Value, PlanError> {
         let tensor = self.graph.op(op).inputs[input];
@@ -109,8 +126,15 @@ impl Builder<'_> {
         let codes = (0..self.precision.params.len()).map(ParamsId).find(|id| {
             [layout, other].iter().any(|layout| self.values.contains_key(&(tensor, Form::Codes(*id), *layout)))
         });
-        match codes {
-            Some(id) => self.dequantized_in(tensor, id, layout),
+        if let Some(id) = codes {
+            return self.dequantized_in(tensor, id, layout);
+        }
+        // An instruction that took over the next operation has left no trace of this tensor.
+        match self.graph.tensor(tensor).producer.filter(|_| self.aside) {
+            Some(producer) => {
+                self.operation(producer)?;
+                self.real_in(tensor, layout)
+            }
             None => Err(PlanError::Scheme {
                 problem: format!("`{}` is read before it is computed", self.graph.tensor(tensor).name),
             }),

@@ -1,6 +1,6 @@
 //! What an operation may take over from those behind it: a clamp, and the quantized addition of a residual.
 
-use super::{Builder, Form};
+use super::{Builder, Form, Value};
 use crate::plan::layout::Layout;
 use crate::plan::precision::ParamsId;
 use holdfast_common::graph::{BinaryKind, OpId, OpKind, TensorId, UnaryKind};
@@ -53,11 +53,10 @@ pub(super) struct FusedAdd {
 }
 
 impl Builder<'_> {
-    /// The only reader of a tensor that nobody else looks at.
+    /// The only reader of a tensor that is no output.
     fn sole_reader(&self, tensor: TensorId) -> Option<(OpId, usize)> {
-        let looked_at = self.graph.outputs.contains(&tensor) || self.observed.contains(&tensor);
         match self.graph.tensor(tensor).consumers.as_slice() {
-            [reader] if !looked_at => Some(*reader),
+            [reader] if !self.graph.outputs.contains(&tensor) => Some(*reader),
             _ => None,
         }
     }
@@ -67,7 +66,7 @@ impl Builder<'_> {
         let output = self.graph.op(id).outputs[0];
         let none = (None, Clamp::NONE, output);
         let Some((reader, input)) = self.sole_reader(output) else { return none };
-        if self.precision.codes(reader, input).is_some() {
+        if self.aside || self.precision.codes(reader, input).is_some() {
             return none;
         }
         let clamp = match self.graph.op(reader).kind {
@@ -78,9 +77,30 @@ impl Builder<'_> {
         (Some(reader), clamp, self.graph.op(reader).outputs[0])
     }
 
+    /// [`Builder::clamp_behind`] for an operation on floats: an observed tensor is then kept rather than computed twice.
+    pub(super) fn float_clamp_behind(&self, id: OpId) -> (Option<OpId>, Clamp, TensorId) {
+        let output = self.graph.op(id).outputs[0];
+        if self.observed.contains(&output) { (None, Clamp::NONE, output) } else { self.clamp_behind(id) }
+    }
+
+    /// The addition of floats behind a convolution that its epilogue can take over, because the other operand is there
+    /// already: the addition and that operand.
+    pub(super) fn float_add_behind(&self, id: OpId, layout: Layout) -> Option<(OpId, Value)> {
+        let output = self.graph.op(id).outputs[0];
+        let (reader, input) = self.sole_reader(output)?;
+        let op = self.graph.op(reader);
+        let on_floats = (0..2).all(|input| self.precision.codes(reader, input).is_none());
+        if !matches!(op.kind, OpKind::Binary(BinaryKind::Add)) || !on_floats || self.observed.contains(&output) {
+            return None;
+        }
+        let other = op.inputs[1 - input];
+        let value = self.values.get(&(other, Form::Real, layout))?;
+        (other != output && self.shape(other) == self.shape(output)).then(|| (reader, value.clone()))
+    }
+
     /// The codes a tensor is wanted in, when nobody wants its floats.
     pub(super) fn only_codes(&self, tensor: TensorId) -> Option<ParamsId> {
-        if self.observed.contains(&tensor) { None } else { self.precision.sole_codes(self.graph, tensor) }
+        if self.aside { None } else { self.precision.sole_codes(self.graph, tensor) }
     }
 
     /// Whether an addition has two data operands of one shape that both come as codes.

@@ -55,6 +55,8 @@ struct Builder<'a> {
     dequantized: HashMap<(TensorId, ParamsId, Layout), Value>,
     /// Operations whose work an earlier instruction has taken over.
     fused: BTreeSet<OpId>,
+    /// Whether operations are lowered a second time, to show the floats of a tensor the plan itself has only in codes.
+    aside: bool,
 }
 
 /// Lowers a graph.
@@ -81,6 +83,7 @@ pub(super) fn lower(
         instructions: Vec::new(),
         dequantized: HashMap::new(),
         fused: BTreeSet::new(),
+        aside: false,
     };
     let mut inputs = Vec::new();
     for &tensor in &graph.inputs {
@@ -99,7 +102,7 @@ pub(super) fn lower(
     }
     let mut kept = Vec::new();
     for &tensor in observed {
-        let value = builder.real(tensor)?;
+        let value = builder.observed_value(tensor)?;
         kept.push(builder.port(tensor, value));
     }
     Ok(builder.finish(inputs, outputs, kept))

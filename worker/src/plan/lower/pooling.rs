@@ -87,7 +87,9 @@ impl Builder<'_> {
                 let input = self.codes_in(tensor, codes, Layout::ChannelsLast)?;
                 let (result, finish) = self.pool_finish(output, codes);
                 let image = input.placement.image;
-                let geometry = whole_image(image, result.placement.image);
+                // Where no spatial axis is kept the output is a row of channels; as pixels it would have one channel.
+                let offset = result.placement.image.offset;
+                let geometry = whole_image(image, Image { offset, ..Image::dense(1, 1, image.channels) });
                 let kernel = Kernel::AveragePoolCodes { geometry, count: AverageCount::Valid, finish };
                 self.emit(id, kernel, vec![input.buffer], result.buffer);
             }

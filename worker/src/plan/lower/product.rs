@@ -56,6 +56,16 @@ enum WeightOrder {
     InputOutput,
 }
 
+impl WeightOrder {
+    /// The axis of the output channels.
+    fn output_axis(self) -> usize {
+        match self {
+            WeightOrder::OutputInputKernel | WeightOrder::OutputInput => 0,
+            WeightOrder::InputOutput => 1,
+        }
+    }
+}
+
 impl Window {
     /// `[O][kernel][I]` from the constant's own order.
     fn reorder<T: Copy>(&self, values: &ArrayD<T>) -> Vec<T> {
@@ -222,21 +232,33 @@ impl Builder<'_> {
             })
         })?;
         let input = self.read_real(id, 0, window.layout)?;
-        let (activation, clamp, output) = self.clamp_behind(id);
+        let addition = if window.is_grouped() { None } else { self.float_add_behind(id, window.layout) };
+        let last = addition.as_ref().map_or(id, |(addition, _)| *addition);
+        let (activation, clamp, output) = self.float_clamp_behind(last);
         self.fused.extend(activation);
+        let residual = addition.map(|(addition, value)| {
+            self.fused.insert(addition);
+            (addition, value)
+        });
         let result = self.define_in(output, Form::Real, window.layout);
         let bias: Vec<f32> = bias.iter().map(|bias| bias * window.beta).collect();
+        let image = residual.as_ref().map(|(_, value)| value.placement.image);
         let mut parts = Vec::new();
         for part in 0..window.parts() {
             let geometry = window.geometry(input.placement.image, result.placement.image, part);
             let channels = window.part_channels();
             let bias = bias[part * channels..(part + 1) * channels].to_vec();
             parts.push(
-                FloatPart::new(isa, &geometry, &packed, bias, (clamp.lo, clamp.hi))
+                FloatPart::new(isa, &geometry, &packed, bias, image, (clamp.lo, clamp.hi))
                     .map_err(|error| self.unsupported(id, error.to_string()))?,
             );
         }
-        self.emit(id, Kernel::ConvFloat { parts, packed }, vec![input.buffer], result.buffer);
+        let mut inputs = vec![input.buffer];
+        inputs.extend(residual.as_ref().map(|(_, value)| value.buffer));
+        self.emit(id, Kernel::ConvFloat { parts, packed }, inputs, result.buffer);
+        if let (Some((addition, _)), Some(last)) = (residual, self.instructions.last_mut()) {
+            last.operations.push(addition);
+        }
         Ok(())
     }
 
@@ -252,6 +274,24 @@ impl Builder<'_> {
     ) -> Result<(), PlanError> {
         let isa = self.isa;
         let x = self.precision.get(codes);
+        let fits = match params.axis {
+            None => params.scales.len() == 1,
+            Some(axis) => axis == window.order.output_axis(),
+        };
+        if !fits || bias.len() != window.out_channels {
+            return Err(PlanError::Scheme {
+                problem: format!(
+                    "operation `{}` has {} output channels along axis {} of its weights; the scheme has {} scales along \
+                     axis {:?} and {} biases",
+                    self.graph.op(id).name,
+                    window.out_channels,
+                    window.order.output_axis(),
+                    params.scales.len(),
+                    params.axis,
+                    bias.len()
+                ),
+            });
+        }
         let scales = match params.scales.as_slice() {
             [one] => vec![*one; window.out_channels],
             all if all.len() == window.out_channels => all.to_vec(),

@@ -1,0 +1,11 @@
+//! Plans on small graphs, compared bit for bit with slow loops that follow the definition.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+mod defects;
+mod int8;
+mod moves;
+mod net;
+mod pools;
+mod runs;
+mod slow;
