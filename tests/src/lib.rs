@@ -1,1 +1,6 @@
-//! Placeholder until the room is furnished.
+//! What tests of the whole program share: the built program, its processes, the digits' configuration, its results.
+
+pub mod mnist;
+pub mod process;
+pub mod program;
+pub mod results;
