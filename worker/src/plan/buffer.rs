@@ -40,7 +40,7 @@ impl<T: Copy> Aligned<T> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct BufferId(pub usize);
 
-/// What a buffer holds: two values may share one only when these are equal, because borders are filled once.
+/// What a buffer holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum BufferKind {
     /// Floats; the border holds zeros.
@@ -50,6 +50,13 @@ pub enum BufferKind {
         /// Code of real zero.
         fill: u8,
     },
+}
+
+impl BufferKind {
+    /// Whether the elements have the same type.
+    pub fn is_like(self, other: BufferKind) -> bool {
+        matches!((self, other), (BufferKind::F32, BufferKind::F32) | (BufferKind::U8 { .. }, BufferKind::U8 { .. }))
+    }
 }
 
 /// Kind and geometry of one buffer.
@@ -71,6 +78,22 @@ impl BufferSpec {
             BufferKind::U8 { .. } => 1,
         };
         (self.elements + SLACK) * size + ALIGNMENT
+    }
+
+    /// Whether elements around the interior must hold the fill.
+    pub fn has_border(&self) -> bool {
+        self.elements > self.image.pixels() * self.image.channels
+    }
+
+    /// Fills everything around the interior, and nothing in it.
+    pub fn fill_border<T: Copy>(&self, fill: T, buffer: &mut [T]) {
+        let image = &self.image;
+        let mut outside = 0;
+        for y in 0..image.height {
+            buffer[outside..image.at(y, 0)].fill(fill);
+            outside = image.at(y, 0) + image.width * image.pixel_stride;
+        }
+        buffer[outside..self.elements].fill(fill);
     }
 }
 
@@ -138,6 +161,21 @@ impl Arena {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_border_is_all_that_is_filled_again() {
+        let (image, elements) = Image::bordered(2, 3, 2, [1, 2, 0, 1]);
+        let spec = BufferSpec { kind: BufferKind::F32, image, elements };
+        let mut buffer = vec![1u8; elements + 5];
+        spec.fill_border(9, &mut buffer);
+        let inside = |at: usize| (0..2).any(|y| (image.at(y, 0)..image.at(y, 2) + 2).contains(&at));
+        for (at, element) in buffer.into_iter().enumerate() {
+            assert_eq!(element, if inside(at) || at >= elements { 1 } else { 9 }, "element {at}");
+        }
+        assert!(spec.has_border());
+        let dense = BufferSpec { kind: BufferKind::F32, image: Image::dense(2, 3, 2), elements: 12 };
+        assert!(!dense.has_border());
+    }
 
     #[test]
     fn buffers_are_aligned_filled_and_have_slack() {

@@ -1,6 +1,6 @@
 //! Instructions: one kernel call each, with everything decided but the buffers' contents.
 
-use super::buffer::{Arena, Buffer, BufferId};
+use super::buffer::{Arena, Buffer, BufferId, BufferKind, BufferSpec};
 use super::cache::Packed;
 use super::rearrange::Rearrangement;
 use holdfast_common::graph::{OpId, ReduceKind};
@@ -23,6 +23,8 @@ pub struct Instruction {
     pub inputs: Vec<BufferId>,
     /// Buffer written.
     pub output: BufferId,
+    /// The geometry whose border must be filled first, because other geometries share the output's buffer.
+    pub border: Option<BufferSpec>,
     /// The operations it carries out: one, or one and the addition it has taken over.
     pub operations: Vec<OpId>,
 }
@@ -349,8 +351,18 @@ impl Instruction {
     pub fn run(&self, arena: &mut Arena) {
         let mut output = arena.take(self.output);
         match &mut output {
-            Buffer::F32(data) => self.write_floats(arena, data.as_mut_slice()),
-            Buffer::U8(data) => self.write_codes(arena, data.as_mut_slice()),
+            Buffer::F32(data) => {
+                if let Some(spec) = &self.border {
+                    spec.fill_border(0.0, data.as_mut_slice());
+                }
+                self.write_floats(arena, data.as_mut_slice());
+            }
+            Buffer::U8(data) => {
+                if let Some(spec @ BufferSpec { kind: BufferKind::U8 { fill }, .. }) = &self.border {
+                    spec.fill_border(*fill, data.as_mut_slice());
+                }
+                self.write_codes(arena, data.as_mut_slice());
+            }
         }
         arena.put(self.output, output);
     }

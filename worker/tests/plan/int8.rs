@@ -1,6 +1,6 @@
 //! Products and additions on codes equal the definition, on every instruction set.
 
-use crate::net::{Net, assert_bits, conv, values};
+use crate::net::{Net, assert_bits, conv, first_output, values};
 use crate::slow::{Codes, Product, Sums};
 use holdfast_common::graph::{BinaryKind, ConvAttributes, OpId, OpKind, TensorId, UnaryKind};
 use holdfast_kernels::Isa;
@@ -269,4 +269,31 @@ fn a_fused_addition_counts_as_computed_on_codes() {
     let expected: BTreeSet<OpId> =
         ["left", "right", "add"].iter().map(|name| net.graph.find_op(name).unwrap()).collect();
     assert_eq!(plan.int8_operations(), expected);
+}
+
+#[test]
+fn large_values_of_different_geometry_share_memory_and_each_finds_its_padding() {
+    let shape = [1, 16, 70, 70];
+    let samples = values(2600, shape.iter().product());
+    let mut net = Net::default();
+    let mut tensor = net.input("x", &shape);
+    let mut codes = Codes::of(&samples, &shape, X);
+    net.group(&["1"]);
+    for (index, kernel) in [3, 5, 7, 3, 5].into_iter().enumerate() {
+        let name = format!("{}", index + 1);
+        let pad = kernel / 2;
+        let attributes = conv([kernel; 2], [1, 1], [1, 1], [pad; 4], 1);
+        let constants = Constants::random(2700 + 10 * index as u64, 16, 16 * kernel * kernel);
+        net.activation(tensor, &[(name.as_str(), 0)], (codes.scale, codes.zero_point));
+        tensor = constants.add_to(&mut net, &name, tensor, &attributes, &shape);
+        codes = constants.product().convolve(&codes, &attributes).codes((0.05, 100 + 10 * index as u8), (0, 255));
+    }
+    show(&mut net, tensor, (codes.scale, codes.zero_point));
+    let plan = net.plan(Isa::best(), &BTreeSet::new()).unwrap();
+    for _ in 0..2 {
+        assert_bits(&first_output(&net, &plan, std::slice::from_ref(&samples)), &codes.reals(), "five convolutions");
+    }
+    let codes_alone = 5 * shape.iter().product::<usize>();
+    let floats = 2 * 4 * shape.iter().product::<usize>();
+    assert!(plan.arena_bytes() < codes_alone + floats, "{} bytes: nothing is shared", plan.arena_bytes());
 }

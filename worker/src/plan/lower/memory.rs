@@ -1,8 +1,85 @@
-//! From values to buffers: two values share one when their lives do not overlap and their kind and geometry are equal.
+//! From values to buffers: values of one element type share them when their lives do not overlap, so that they stay in cache.
 
 use super::{Builder, Mutex, Plan, Port};
 use crate::plan::buffer::{BufferId, BufferSpec};
 use std::collections::{BTreeSet, HashMap};
+
+/// Buffers with a border up to this size are shared by values of one geometry only: filling their border again would
+/// cost more than the cache they take.
+const SMALL_BYTES: usize = 64 << 10;
+
+/// One buffer and what lies in it at one time or another.
+struct Slot {
+    /// Different geometries.
+    specs: Vec<BufferSpec>,
+    /// Elements of the largest.
+    elements: usize,
+}
+
+impl Slot {
+    /// What is allocated: the first geometry's fill, room for the largest.
+    fn spec(&self) -> BufferSpec {
+        BufferSpec { elements: self.elements, ..self.specs[0] }
+    }
+
+    /// Whether values of other geometries may lie here.
+    fn is_open(&self) -> bool {
+        self.specs.iter().all(is_open)
+    }
+}
+
+fn is_open(spec: &BufferSpec) -> bool {
+    !spec.has_border() || spec.bytes() > SMALL_BYTES
+}
+
+/// The buffers as they are handed out.
+#[derive(Default)]
+struct Slots {
+    slots: Vec<Slot>,
+    home: HashMap<BufferId, BufferId>,
+    /// Not in use, the one used last behind the others.
+    free: Vec<BufferId>,
+}
+
+impl Slots {
+    /// The buffer a value lies in; `alone` gives it one that no other value ever has.
+    fn settle(&mut self, value: BufferId, spec: &BufferSpec, alone: bool) -> BufferId {
+        if let Some(home) = self.home.get(&value) {
+            return *home;
+        }
+        let found = if alone { None } else { self.choose(spec) };
+        let home = match found {
+            Some(index) => self.free.remove(index),
+            None => {
+                self.slots.push(Slot { specs: vec![*spec], elements: spec.elements });
+                BufferId(self.slots.len() - 1)
+            }
+        };
+        let slot = &mut self.slots[home.0];
+        slot.elements = slot.elements.max(spec.elements);
+        if !slot.specs.contains(spec) {
+            slot.specs.push(*spec);
+        }
+        self.home.insert(value, home);
+        home
+    }
+
+    /// Which free buffer suits best: one of this geometry, else the smallest that is large enough, else the largest,
+    /// which grows.
+    fn choose(&self, spec: &BufferSpec) -> Option<usize> {
+        let slot = |index: &usize| &self.slots[self.free[*index].0];
+        let same = (0..self.free.len()).rev().find(|index| slot(index).specs == [*spec]);
+        let open = || {
+            let of_kind = |index: &usize| slot(index).is_open() && slot(index).specs[0].kind.is_like(spec.kind);
+            let fitting = (0..self.free.len()).rev().filter(of_kind);
+            fitting.min_by_key(|index| {
+                let elements = slot(index).elements;
+                (elements < spec.elements, elements.abs_diff(spec.elements))
+            })
+        };
+        same.or_else(|| if is_open(spec) { open() } else { None })
+    }
+}
 
 impl Builder<'_> {
     /// Assigns buffers and closes the plan.
@@ -19,38 +96,31 @@ impl Builder<'_> {
                 last_use[buffer.0] = index;
             }
         }
-        let mut buffers: Vec<BufferSpec> = Vec::new();
-        let mut home: HashMap<BufferId, BufferId> = HashMap::new();
-        let mut free: HashMap<BufferSpec, Vec<BufferId>> = HashMap::new();
-        let mut settle = |buffer: BufferId, free: &mut HashMap<BufferSpec, Vec<BufferId>>| {
-            *home.entry(buffer).or_insert_with(|| {
-                let spec = self.specs[buffer.0];
-                let reused = if forever.contains(&buffer) { None } else { free.get_mut(&spec).and_then(Vec::pop) };
-                reused.unwrap_or_else(|| {
-                    buffers.push(spec);
-                    BufferId(buffers.len() - 1)
-                })
-            })
-        };
+        let mut slots = Slots::default();
         for buffer in &forever {
-            settle(*buffer, &mut free);
+            slots.settle(*buffer, &self.specs[buffer.0], true);
         }
         for (index, instruction) in self.instructions.iter_mut().enumerate() {
             let virtual_inputs = instruction.inputs.clone();
             let virtual_output = instruction.output;
-            instruction.output = settle(virtual_output, &mut free);
+            instruction.output = slots.settle(virtual_output, &self.specs[virtual_output.0], false);
             let mut released = BTreeSet::new();
             for (slot, buffer) in instruction.inputs.iter_mut().zip(&virtual_inputs) {
-                *slot = settle(*buffer, &mut free);
+                *slot = slots.settle(*buffer, &self.specs[buffer.0], false);
                 if last_use[buffer.0] == index && !forever.contains(buffer) {
-                    released.insert(*buffer);
+                    released.insert(*slot);
                 }
             }
-            for buffer in released {
-                let home = settle(buffer, &mut free);
-                free.entry(self.specs[buffer.0]).or_default().push(home);
-            }
+            slots.free.extend(released);
+            instruction.border = Some(self.specs[virtual_output.0]);
         }
+        // A border stays as it was filled first where nothing of another geometry ever lies.
+        for instruction in &mut self.instructions {
+            let specs = &slots.slots[instruction.output.0].specs;
+            instruction.border = instruction.border.filter(|spec| specs.len() > 1 && spec.has_border());
+        }
+        let Slots { slots, home, .. } = slots;
+        let buffers: Vec<BufferSpec> = slots.iter().map(Slot::spec).collect();
         let rename = |mut ports: Vec<Port>| {
             for port in &mut ports {
                 port.buffer = home[&port.buffer];

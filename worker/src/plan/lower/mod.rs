@@ -160,7 +160,8 @@ impl Builder<'_> {
     }
 
     fn emit(&mut self, op: OpId, kernel: Kernel, inputs: Vec<BufferId>, output: BufferId) {
-        self.instructions.push(Instruction { kernel, isa: self.isa, inputs, output, operations: vec![op] });
+        let instruction = Instruction { kernel, isa: self.isa, inputs, output, border: None, operations: vec![op] };
+        self.instructions.push(instruction);
     }
 
     /// A new buffer for a tensor in a form, in its native layout.
