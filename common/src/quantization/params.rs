@@ -2,6 +2,7 @@
 //!
 //! Source: OpenVINO POT's min-max algorithm, restated; [`Rules::Fixed`] repairs its known flaws.
 
+use crate::quantization::codes::quantize_code;
 use crate::scheme::{CodeType, QuantParams};
 use serde::{Deserialize, Serialize};
 
@@ -223,9 +224,7 @@ pub fn from_ranges(
 impl QuantParams {
     /// The code of a value in this slice: rounded to nearest, halves to even, clamped to the code range.
     pub fn code(&self, value: f32, slice: usize) -> i32 {
-        let steps = (value / self.scales[slice]).round_ties_even();
-        let code = steps as i64 + i64::from(self.zero_points[slice]);
-        code.clamp(i64::from(self.code_min), i64::from(self.code_max)) as i32
+        quantize_code(value, self.scales[slice], self.zero_points[slice], self.code_min, self.code_max)
     }
 
     /// The real value a code of this slice stands for.
