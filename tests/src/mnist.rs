@@ -70,7 +70,7 @@ impl Run {
     /// A run of a configuration, with results and memo store under a name of its own in `folder`.
     pub fn of(folder: &Path, name: &str, config: &Value) -> Run {
         let path = folder.join(format!("{name}.json"));
-        fs::write(&path, config.to_string()).expect("the configuration can be written");
+        fs::write(&path, format!("{config:#}\n")).expect("the configuration can be written");
         Run { config: path, output: folder.join(name), state: folder.join(format!("{name}.state")) }
     }
 

@@ -297,7 +297,7 @@ fn read_metric(node: &Node<'_>) -> Option<MetricSpec> {
 }
 
 /// Whether a metric compares outputs with target values, which no folder name can give.
-fn needs_targets(definition: &MetricDefinition) -> bool {
+pub fn needs_targets(definition: &MetricDefinition) -> bool {
     match definition {
         MetricDefinition::Accuracy { .. }
         | MetricDefinition::F1

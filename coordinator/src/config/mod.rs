@@ -12,6 +12,7 @@ mod problem;
 #[cfg(test)]
 mod tests;
 
+pub use data::needs_targets;
 pub use preprocessing::{ImageReader, Steps};
 pub use problem::{ConfigError, InvalidConfig, Problem, render};
 

@@ -2,11 +2,11 @@
 
 use super::RunError;
 use crate::artifact::{Artifacts, PackSource};
-use crate::config::{AnnotationSource, DataSource, DatasetConfig, Subsample};
-use crate::dataset::{DatasetRequest, LabelSource, PackReader, SampleSource, Subset, scan};
+use crate::config::{AnnotationSource, DataSource, DatasetConfig, Subsample, needs_targets};
+use crate::dataset::{DatasetError, DatasetRequest, LabelSource, PackReader, SampleSource, Subset, scan};
 use bytes::Bytes;
 use holdfast_common::Digest;
-use holdfast_common::dataset::{Manifest, Preprocessing};
+use holdfast_common::dataset::{Annotation, Manifest, Preprocessing};
 use holdfast_common::evaluation::Workload;
 use holdfast_common::metric::MetricSpec;
 use holdfast_common::model::Model;
@@ -62,10 +62,35 @@ pub fn publish_data(
         },
     };
     let (manifest, reader) = scan(&request, &|_, _| {})?;
+    if labelled {
+        check_annotations(&config.metrics, &manifest)?;
+    }
     info!(dataset = %manifest.name, samples = manifest.samples.len(), "data set scanned");
     artifacts.add_source(Arc::new(Packs(reader)));
     let digest = artifacts.publish(manifest.to_json()?)?;
     Ok(PublishedData { manifest, digest })
+}
+
+/// Refuses annotations of a kind that a metric cannot be compared with, before anything is computed.
+fn check_annotations(metrics: &[MetricSpec], manifest: &Manifest) -> Result<(), DatasetError> {
+    for metric in metrics {
+        let (needed, advice) = if needs_targets(&metric.definition) {
+            ("target values", "give them as an .npy array of floats")
+        } else {
+            ("a class label", "give labels as an .npy array of integers or as a text file of lines `file index`")
+        };
+        let fits = |annotation: &Annotation| match annotation {
+            Annotation::None => false,
+            Annotation::Label(_) => !needs_targets(&metric.definition),
+            Annotation::Values(_) => needs_targets(&metric.definition),
+        };
+        if let Some(odd) = manifest.samples.iter().find(|sample| !fits(&sample.annotation)) {
+            let (name, found) = (&metric.name, odd.annotation.kind());
+            let problem = format!("metric `{name}` needs {needed}, but it carries {found}; {advice}");
+            return Err(DatasetError::Sample { sample: odd.name.clone(), problem });
+        }
+    }
+    Ok(())
 }
 
 /// Publishes what does not change between candidates: model, data, preprocessing, metrics.
