@@ -1,5 +1,7 @@
-//! Packed weights, shared between the plans of all candidates: a candidate costs microseconds to prepare, not a packing.
+//! What the plans of all candidates share, so that one takes microseconds to prepare: packed weights, lists of moves.
 
+use super::layout::Placement;
+use super::rearrange::Rearrangement;
 use holdfast_common::Digest;
 use holdfast_common::graph::OpId;
 use holdfast_kernels::float::PackedF32;
@@ -23,10 +25,14 @@ pub enum Packed {
 /// The scheme (`None`: float) and the operation weights are packed for.
 type Key = (Option<Digest>, OpId);
 
-/// What has been packed for one graph on one instruction set.
+/// The moves of one output of an operation (`None`: those of a broadcast) between these places, the output's last.
+pub type MovesKey = (Option<(OpId, usize)>, Vec<Placement>);
+
+/// What has been packed and listed for one graph on one instruction set.
 #[derive(Debug, Default)]
 pub struct PackedCache {
     packed: Mutex<HashMap<Key, Arc<Packed>>>,
+    moves: Mutex<HashMap<MovesKey, Arc<Rearrangement>>>,
 }
 
 impl PackedCache {
@@ -43,8 +49,21 @@ impl PackedCache {
         let packed = Arc::new(pack()?);
         Ok(Arc::clone(lock(&self.packed).entry((scheme, op)).or_insert(packed)))
     }
+
+    /// The moves behind a key, listed now if they are not there yet.
+    pub fn moves<E>(
+        &self,
+        key: MovesKey,
+        list: impl FnOnce() -> Result<Rearrangement, E>,
+    ) -> Result<Arc<Rearrangement>, E> {
+        if let Some(known) = lock(&self.moves).get(&key) {
+            return Ok(Arc::clone(known));
+        }
+        let moves = Arc::new(list()?);
+        Ok(Arc::clone(lock(&self.moves).entry(key).or_insert(moves)))
+    }
 }
 
-fn lock(map: &Mutex<HashMap<Key, Arc<Packed>>>) -> MutexGuard<'_, HashMap<Key, Arc<Packed>>> {
+fn lock<T>(map: &Mutex<T>) -> MutexGuard<'_, T> {
     map.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
