@@ -28,11 +28,18 @@ type Key = (Option<Digest>, OpId);
 /// The moves of one output of an operation (`None`: those of a broadcast) between these places, the output's last.
 pub type MovesKey = (Option<(OpId, usize)>, Vec<Placement>);
 
+/// Two lists of moves by their addresses, and which input of the second the first makes.
+type Composed = (usize, usize, usize);
+
+/// The composition, and the two lists, kept so that no others come to have their addresses.
+type Composition = (Arc<Rearrangement>, [Arc<Rearrangement>; 2]);
+
 /// What has been packed and listed for one graph on one instruction set.
 #[derive(Debug, Default)]
 pub struct PackedCache {
     packed: Mutex<HashMap<Key, Arc<Packed>>>,
     moves: Mutex<HashMap<MovesKey, Arc<Rearrangement>>>,
+    composed: Mutex<HashMap<Composed, Composition>>,
 }
 
 impl PackedCache {
@@ -61,6 +68,22 @@ impl PackedCache {
         }
         let moves = Arc::new(list()?);
         Ok(Arc::clone(lock(&self.moves).entry(key).or_insert(moves)))
+    }
+
+    /// What `first` and then `second` do, when `first` makes this input of `second`; composed now if it was not before.
+    pub fn composed<E>(
+        &self,
+        first: &Arc<Rearrangement>,
+        second: &Arc<Rearrangement>,
+        input: usize,
+        list: impl FnOnce() -> Result<Rearrangement, E>,
+    ) -> Result<Arc<Rearrangement>, E> {
+        let key = (Arc::as_ptr(first) as usize, Arc::as_ptr(second) as usize, input);
+        if let Some((known, _)) = lock(&self.composed).get(&key) {
+            return Ok(Arc::clone(known));
+        }
+        let composition = (Arc::new(list()?), [Arc::clone(first), Arc::clone(second)]);
+        Ok(Arc::clone(&lock(&self.composed).entry(key).or_insert(composition).0))
     }
 }
 
