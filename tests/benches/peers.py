@@ -8,7 +8,9 @@ round, so that what else the machine does hits all of them; only ratios within a
 """
 
 import argparse
+import contextlib
 import importlib.util
+import io
 import os
 import pathlib
 import select
@@ -144,7 +146,8 @@ def openvino_model(path, inputs, quantized):
 
         logging.getLogger("nncf").setLevel(logging.ERROR)
         dataset = nncf.Dataset([inputs[index:index + 1] for index in range(len(inputs))])
-        model = nncf.quantize(model, dataset, subset_size=len(inputs))
+        with contextlib.redirect_stdout(io.StringIO()):
+            model = nncf.quantize(model, dataset, subset_size=len(inputs))
     # Without the precision hint layers in float become bf16 on processors that have it.
     compiled = core.compile_model(model, "CPU", {
         "INFERENCE_NUM_THREADS": 1,

@@ -1,7 +1,7 @@
 //! Makes a scheme from an array of calibration samples, without a cluster: what the speed and parity scripts quantize with.
 //!
 //! Usage: `scheme MODEL INPUTS.npy SCHEME.json [--preset mixed] [--weights pertensor] [--bias model]`. The inputs are float32 with one
-//! sample per first index. Also writes `SCHEME.onnx`, the exported model.
+//! sample per first index.
 
 use holdfast_common::Digest;
 use holdfast_common::evaluation::{Evaluation, SampleIndex, SampleResult, StatisticSpec, Want};

@@ -1,5 +1,7 @@
-//! Packed weights, shared between the plans of all candidates: a candidate costs microseconds to prepare, not a packing.
+//! What the plans of all candidates share, so that one takes microseconds to prepare: packed weights, lists of moves.
 
+use super::layout::Placement;
+use super::rearrange::Rearrangement;
 use holdfast_common::Digest;
 use holdfast_common::graph::OpId;
 use holdfast_kernels::float::PackedF32;
@@ -23,10 +25,21 @@ pub enum Packed {
 /// The scheme (`None`: float) and the operation weights are packed for.
 type Key = (Option<Digest>, OpId);
 
-/// What has been packed for one graph on one instruction set.
+/// The moves of one output of an operation (`None`: those of a broadcast) between these places, the output's last.
+pub type MovesKey = (Option<(OpId, usize)>, Vec<Placement>);
+
+/// Two lists of moves by their addresses, and which input of the second the first makes.
+type Composed = (usize, usize, usize);
+
+/// The composition, and the two lists, kept so that no others come to have their addresses.
+type Composition = (Arc<Rearrangement>, [Arc<Rearrangement>; 2]);
+
+/// What has been packed and listed for one graph on one instruction set.
 #[derive(Debug, Default)]
 pub struct PackedCache {
     packed: Mutex<HashMap<Key, Arc<Packed>>>,
+    moves: Mutex<HashMap<MovesKey, Arc<Rearrangement>>>,
+    composed: Mutex<HashMap<Composed, Composition>>,
 }
 
 impl PackedCache {
@@ -43,8 +56,37 @@ impl PackedCache {
         let packed = Arc::new(pack()?);
         Ok(Arc::clone(lock(&self.packed).entry((scheme, op)).or_insert(packed)))
     }
+
+    /// The moves behind a key, listed now if they are not there yet.
+    pub fn moves<E>(
+        &self,
+        key: MovesKey,
+        list: impl FnOnce() -> Result<Rearrangement, E>,
+    ) -> Result<Arc<Rearrangement>, E> {
+        if let Some(known) = lock(&self.moves).get(&key) {
+            return Ok(Arc::clone(known));
+        }
+        let moves = Arc::new(list()?);
+        Ok(Arc::clone(lock(&self.moves).entry(key).or_insert(moves)))
+    }
+
+    /// What `first` and then `second` do, when `first` makes this input of `second`; composed now if it was not before.
+    pub fn composed<E>(
+        &self,
+        first: &Arc<Rearrangement>,
+        second: &Arc<Rearrangement>,
+        input: usize,
+        list: impl FnOnce() -> Result<Rearrangement, E>,
+    ) -> Result<Arc<Rearrangement>, E> {
+        let key = (Arc::as_ptr(first) as usize, Arc::as_ptr(second) as usize, input);
+        if let Some((known, _)) = lock(&self.composed).get(&key) {
+            return Ok(Arc::clone(known));
+        }
+        let composition = (Arc::new(list()?), [Arc::clone(first), Arc::clone(second)]);
+        Ok(Arc::clone(&lock(&self.composed).entry(key).or_insert(composition).0))
+    }
 }
 
-fn lock(map: &Mutex<HashMap<Key, Arc<Packed>>>) -> MutexGuard<'_, HashMap<Key, Arc<Packed>>> {
+fn lock<T>(map: &Mutex<T>) -> MutexGuard<'_, T> {
     map.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }

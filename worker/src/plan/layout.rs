@@ -13,7 +13,7 @@ pub enum Layout {
 }
 
 /// A tensor of one shape in one layout in a buffer.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Placement {
     /// Logical shape.
     pub shape: Vec<usize>,

@@ -140,10 +140,10 @@ impl Plan {
     /// Runs one sample. `write` fills each input's buffer by [`Port::placement`]; `read` then looks at the results.
     pub fn run<R, E: From<PlanError>>(
         &self,
-        mut write: impl FnMut(&Port, &mut [f32]) -> Result<(), E>,
+        write: impl FnMut(&Port, &mut [f32]) -> Result<(), E>,
         read: impl FnOnce(&Finished<'_>) -> Result<R, E>,
     ) -> Result<R, E> {
-        self.execute(&mut write, |arena| {
+        self.execute(write, |arena| {
             self.instructions.iter().for_each(|instruction| instruction.run(arena));
             read(&Finished { plan: self, arena })
         })
@@ -157,11 +157,11 @@ impl Plan {
     /// What `write` returns.
     pub fn run_timed<E: From<PlanError>>(
         &self,
-        mut write: impl FnMut(&Port, &mut [f32]) -> Result<(), E>,
+        write: impl FnMut(&Port, &mut [f32]) -> Result<(), E>,
         seconds: &mut Vec<f64>,
     ) -> Result<(), E> {
         seconds.resize(self.instructions.len(), 0.0);
-        self.execute(&mut write, |arena| {
+        self.execute(write, |arena| {
             for (instruction, seconds) in self.instructions.iter().zip(seconds) {
                 let start = Instant::now();
                 instruction.run(arena);
@@ -179,7 +179,7 @@ impl Plan {
     /// Writes the inputs into a free arena, lets `compute` work in it, and keeps it for the next sample.
     fn execute<R, E: From<PlanError>>(
         &self,
-        write: &mut dyn FnMut(&Port, &mut [f32]) -> Result<(), E>,
+        mut write: impl FnMut(&Port, &mut [f32]) -> Result<(), E>,
         compute: impl FnOnce(&mut Arena) -> Result<R, E>,
     ) -> Result<R, E> {
         let kept = self.arenas.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).pop();

@@ -31,6 +31,10 @@ impl Rearrangement {
     pub fn apply<'a, T: Copy + 'a>(&self, inputs: impl Fn(usize) -> &'a [T], fill: T, output: &mut [T]) {
         for &(first, len, step) in &self.fills {
             let mut target = first as usize;
+            if step == 1 {
+                output[target..target + len as usize].fill(fill);
+                continue;
+            }
             for _ in 0..len {
                 output[target] = fill;
                 target = target.wrapping_add_signed(step as isize);

@@ -3,6 +3,8 @@
 use crate::net::{Net, assert_bits, conv, values};
 use crate::slow::{Codes, Product};
 use holdfast_common::graph::OpKind;
+use holdfast_kernels::Isa;
+use std::collections::BTreeSet;
 
 const X: (f32, u8) = (0.009, 100);
 const SHAPE: [usize; 4] = [1, 6, 4, 5];
@@ -110,4 +112,38 @@ fn halves_of_a_split_joined_again_feed_a_convolution_in_codes() {
     let swapped = Codes { codes: [&codes.codes[60..], &codes.codes[..60]].concat(), ..codes };
     let product = Product { weights: &weights, scales: &scales, bias: &bias };
     assert_bits(&net.run(&[samples]), &product.convolve(&swapped, &attributes).reals(), "split, concat, conv");
+}
+
+#[test]
+fn a_channel_shuffle_is_one_pass_over_memory() {
+    let samples = values(46, 120);
+    let (weights, scales, bias) = (values(47, 5 * 6), vec![0.01; 5], values(48, 5));
+    let mut net = Net::default();
+    let x = net.input("x", &SHAPE);
+    let split = net.one("split", OpKind::Reshape, &[x], &[1, 2, 3, 20]);
+    let turn = OpKind::Transpose { permutation: vec![0, 2, 1, 3] };
+    let turned = net.one("turn", turn, &[split], &[1, 3, 2, 20]);
+    let joined = net.one("join", OpKind::Reshape, &[turned], &SHAPE);
+    let padded = OpKind::Pad { begin: vec![0, 0, 1, 0], end: vec![0, 0, 0, 1], value: 0.0 };
+    let padded = net.one("pad", padded, &[joined], &[1, 6, 5, 6]);
+    let attributes = conv([1, 1], [1, 1], [1, 1], [0; 4], 1);
+    let w = net.constant("w", &[5, 6, 1, 1], &weights);
+    let b = net.constant("b", &[5], &bias);
+    let y = net.one("conv", OpKind::Conv(attributes.clone()), &[padded, w, b], &[1, 5, 5, 6]);
+    net.output(y);
+    net.group(&["conv"]);
+    net.activation(x, &[("split", 0)], X);
+    net.weights("conv", 0, &scales);
+    let codes = Codes::of(&samples, &SHAPE, X);
+    let pick = |i: usize| {
+        let (c, y, column) = (i / 30, i / 6 % 5, i % 6);
+        let inside = y > 0 && column < 5;
+        if inside { codes.codes[at(c % 2 * 3 + c / 2, y - 1, column)] } else { X.1 }
+    };
+    let shuffled = Codes { shape: vec![1, 6, 5, 6], codes: (0..180).map(pick).collect(), ..codes };
+    let product = Product { weights: &weights, scales: &scales, bias: &bias };
+    assert_bits(&net.run(&[samples]), &product.convolve(&shuffled, &attributes).reals(), "shuffle");
+    let plan = net.plan(Isa::best(), &BTreeSet::new()).unwrap();
+    let passes = plan.instructions().filter(|(name, _)| *name == "rearrange").count();
+    assert_eq!(passes, 1, "{:?}", plan.instructions().collect::<Vec<_>>());
 }

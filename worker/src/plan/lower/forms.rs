@@ -5,7 +5,6 @@ use crate::plan::PlanError;
 use crate::plan::buffer::BufferKind;
 use crate::plan::instruction::Kernel;
 use crate::plan::layout::{Layout, Placement};
-use crate::plan::rearrange::Recorder;
 use holdfast_common::graph::{OpId, TensorId};
 use holdfast_common::quantization::codes::quantize_weights;
 use holdfast_common::scheme::QuantParams;
@@ -169,12 +168,8 @@ impl Builder<'_> {
 
     fn relayout(&mut self, tensor: TensorId, form: Form, source: &Value, layout: Layout) -> Value {
         let value = self.define_in(tensor, form, layout);
-        let mut recorder = Recorder::default();
-        let pairs = source.placement.positions().into_iter().zip(value.placement.positions());
-        for (from, to) in pairs {
-            recorder.copy(0, from, to);
-        }
-        let kernel = Kernel::Rearrange { rearrangement: Arc::new(recorder.finish()), fill: 0.0 };
+        let rearrangement = self.broadcast_moves(&source.placement, &value.placement);
+        let kernel = Kernel::Rearrange { rearrangement, fill: 0.0 };
         self.emit(self.maker(tensor), kernel, vec![source.buffer], value.buffer);
         value
     }

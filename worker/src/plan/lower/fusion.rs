@@ -89,7 +89,7 @@ impl Builder<'_> {
         let output = self.graph.op(id).outputs[0];
         let (reader, input) = self.sole_reader(output)?;
         let op = self.graph.op(reader);
-        let on_floats = (0..2).all(|input| self.precision.codes(reader, input).is_none());
+        let on_floats = !self.aside && (0..2).all(|input| self.precision.codes(reader, input).is_none());
         if !matches!(op.kind, OpKind::Binary(BinaryKind::Add)) || !on_floats || self.observed.contains(&output) {
             return None;
         }

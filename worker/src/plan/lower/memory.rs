@@ -90,6 +90,7 @@ impl Builder<'_> {
             .map(|(buffer, _)| *buffer)
             .chain(inputs.iter().chain(&outputs).chain(&observed).map(|port| port.buffer))
             .collect();
+        self.compose_moves(&forever);
         let mut last_use = vec![0; self.specs.len()];
         for (index, instruction) in self.instructions.iter().enumerate() {
             for buffer in instruction.inputs.iter().chain([&instruction.output]) {

@@ -1,5 +1,6 @@
 //! Lowering: from graph and precision to instructions, with fusions, layouts and buffers decided.
 
+mod compose;
 mod elementwise;
 mod forms;
 mod fusion;

@@ -3,8 +3,10 @@
 use super::{Builder, Form, Layout, Value};
 use crate::plan::PlanError;
 use crate::plan::instruction::Kernel;
-use crate::plan::rearrange::Recorder;
+use crate::plan::layout::Placement;
+use crate::plan::rearrange::{Rearrangement, Recorder};
 use holdfast_common::graph::{OpId, OpKind, TensorId};
+use std::convert::Infallible;
 use std::sync::Arc;
 
 /// Where one output element comes from: an input and a row-major index in it, or the fill value.
@@ -45,7 +47,9 @@ impl Builder<'_> {
                     code.clamp(f32::from(params.lo), f32::from(params.hi))
                 }
             };
-            let rearrangement = Arc::new(self.movement(id, position, &inputs, &result)?);
+            let places = inputs.iter().chain([&result]).map(|value| value.placement.clone()).collect();
+            let list = || self.movement(id, position, &inputs, &result);
+            let rearrangement = self.cache.moves((Some((id, position)), places), list)?;
             let buffers = inputs.iter().map(|value| value.buffer).collect();
             self.emit(id, Kernel::Rearrange { rearrangement, fill }, buffers, result.buffer);
         }
@@ -181,25 +185,39 @@ impl Builder<'_> {
     pub(super) fn expanded(&mut self, id: OpId, value: &Value, shape: &[usize], layout: Layout) -> Value {
         let (placement, elements) = crate::plan::Placement::new(shape, layout, [0; 4]);
         let buffer = self.allocate(crate::plan::buffer::BufferKind::F32, &placement, elements);
-        let sources = value.placement.positions();
-        let mut moves: Vec<(usize, usize)> = Vec::with_capacity(elements);
-        let mut index = vec![0; shape.len()];
-        for target in placement.positions() {
-            moves.push((target, sources[broadcast(&index, &value.placement.shape)]));
-            for axis in (0..shape.len()).rev() {
-                index[axis] += 1;
-                if index[axis] < shape[axis] {
-                    break;
-                }
-                index[axis] = 0;
-            }
-        }
-        moves.sort_unstable();
-        let mut recorder = Recorder::default();
-        moves.into_iter().for_each(|(target, source)| recorder.copy(0, source, target));
-        let kernel = Kernel::Rearrange { rearrangement: Arc::new(recorder.finish()), fill: 0.0 };
+        let rearrangement = self.broadcast_moves(&value.placement, &placement);
+        let kernel = Kernel::Rearrange { rearrangement, fill: 0.0 };
         self.emit(id, kernel, vec![value.buffer], buffer);
         Value { buffer, placement }
+    }
+}
+
+impl Builder<'_> {
+    /// The moves from one place to another whose shape is the same or, broadcast, a larger one.
+    pub(super) fn broadcast_moves(&self, from: &Placement, to: &Placement) -> Arc<Rearrangement> {
+        let list = || {
+            let sources = from.positions();
+            let mut moves: Vec<(usize, usize)> = Vec::with_capacity(sources.len());
+            let mut index = vec![0; to.shape.len()];
+            for target in to.positions() {
+                moves.push((target, sources[broadcast(&index, &from.shape)]));
+                for axis in (0..to.shape.len()).rev() {
+                    index[axis] += 1;
+                    if index[axis] < to.shape[axis] {
+                        break;
+                    }
+                    index[axis] = 0;
+                }
+            }
+            moves.sort_unstable();
+            let mut recorder = Recorder::default();
+            moves.into_iter().for_each(|(target, source)| recorder.copy(0, source, target));
+            Ok::<_, Infallible>(recorder.finish())
+        };
+        match self.cache.moves((None, vec![from.clone(), to.clone()]), list) {
+            Ok(moves) => moves,
+            Err(never) => match never {},
+        }
     }
 }
 

@@ -12,7 +12,6 @@ use holdfast_common::graph::{
 use holdfast_kernels::float::{Axis, Coordinates, Divisor, Nearest};
 use holdfast_kernels::int8::AverageCount;
 use holdfast_kernels::{ConvGeometry, Image};
-use std::sync::Arc;
 
 impl Builder<'_> {
     pub(super) fn max_pool(&mut self, id: OpId, attributes: &PoolAttributes) -> Result<(), PlanError> {
@@ -159,17 +158,21 @@ impl Builder<'_> {
         let len: usize = axes.iter().map(|axis| shape[*axis]).product();
         let (placement, elements) = Placement::new(&permuted, Layout::RowMajor, [0; 4]);
         let buffer = self.allocate(BufferKind::F32, &placement, elements);
-        let mut recorder = Recorder::default();
-        let strides = input.placement.strides();
-        let mut sources = vec![input.placement.image.offset];
-        for &axis in &permutation {
-            sources = sources
-                .iter()
-                .flat_map(|source| (0..shape[axis]).map(|index| source + index * strides[axis]).collect::<Vec<_>>())
-                .collect();
-        }
-        sources.into_iter().enumerate().for_each(|(target, source)| recorder.copy(0, source, target));
-        let rearrangement = Arc::new(recorder.finish());
+        let list = || {
+            let mut recorder = Recorder::default();
+            let strides = input.placement.strides();
+            let mut sources = vec![input.placement.image.offset];
+            for &axis in &permutation {
+                sources = sources
+                    .iter()
+                    .flat_map(|source| (0..shape[axis]).map(|index| source + index * strides[axis]).collect::<Vec<_>>())
+                    .collect();
+            }
+            sources.into_iter().enumerate().for_each(|(target, source)| recorder.copy(0, source, target));
+            Ok::<_, PlanError>(recorder.finish())
+        };
+        let places = vec![input.placement.clone(), placement];
+        let rearrangement = self.cache.moves((Some((id, 0)), places), list)?;
         self.emit(id, Kernel::Rearrange { rearrangement, fill: 0.0 }, vec![input.buffer], buffer);
         let result = self.define_in(output, Form::Real, Layout::RowMajor);
         let rows: usize = kept.iter().map(|axis| shape[*axis]).product();
