@@ -2,14 +2,15 @@
 
 use super::buffer::{Arena, Buffer, BufferId, BufferKind, BufferSpec};
 use super::cache::Packed;
+use super::part::{FloatPart, Int8Finish, Int8Part};
 use super::rearrange::Rearrangement;
 use holdfast_common::graph::{OpId, ReduceKind};
-use holdfast_kernels::float::{self, Binary, Blend, ConvF32, DepthwiseF32, Divisor, Right, Unary};
+use holdfast_kernels::float::{self, Binary, Blend, Divisor, Right, Unary};
 use holdfast_kernels::int8::{
-    AddU8, AverageCount, AverageOutput, CodeParams, ConvU8S8, DepthwiseU8S8, Epilogue, Int8Error, Requant, add_u8,
-    average_pool_u8, dequantize_u8_f32, max_pool_u8, quantize_f32_u8,
+    AddU8, AverageCount, AverageOutput, CodeParams, Epilogue, Int8Error, add_u8, average_pool_u8, dequantize_u8_f32,
+    max_pool_u8, quantize_f32_u8,
 };
-use holdfast_kernels::{ConvGeometry, GeometryError, Image, Isa};
+use holdfast_kernels::{ConvGeometry, Image, Isa};
 use std::sync::Arc;
 
 /// One call.
@@ -27,98 +28,6 @@ pub struct Instruction {
     pub border: Option<BufferSpec>,
     /// The operations it carries out: one, or one and the addition it has taken over.
     pub operations: Vec<OpId>,
-}
-
-/// What comes out of an int8 product.
-#[derive(Clone, Debug)]
-pub enum Int8Finish {
-    /// Codes.
-    Codes(Requant),
-    /// Codes, added to residual codes (the second input buffer).
-    Add {
-        /// To the product's own codes.
-        requant: Requant,
-        /// To the sum's codes.
-        add: AddU8,
-        /// Where the residual lies.
-        residual: Image,
-    },
-    /// Floats.
-    Float {
-        /// Input scale × weight scale, per output channel.
-        scales: Vec<f32>,
-        /// Lower bound.
-        lo: f32,
-        /// Upper bound.
-        hi: f32,
-    },
-}
-
-/// One group of an int8 convolution.
-#[derive(Debug)]
-pub struct Int8Part {
-    window: Int8Window,
-    bias: Vec<i32>,
-    finish: Int8Finish,
-}
-
-#[derive(Debug)]
-enum Int8Window {
-    Dense(ConvU8S8),
-    Depthwise(DepthwiseU8S8),
-}
-
-impl Int8Part {
-    /// Prepares one group.
-    pub fn new(
-        isa: Isa,
-        geometry: &ConvGeometry,
-        depthwise: bool,
-        bias: Vec<i32>,
-        finish: Int8Finish,
-    ) -> Result<Int8Part, Int8Error> {
-        let window = if depthwise {
-            Int8Window::Depthwise(DepthwiseU8S8::new(isa, geometry)?)
-        } else {
-            Int8Window::Dense(ConvU8S8::new(isa, geometry)?)
-        };
-        Ok(Int8Part { window, bias, finish })
-    }
-}
-
-/// One group of a float convolution.
-#[derive(Debug)]
-pub struct FloatPart {
-    window: FloatWindow,
-    bias: Vec<f32>,
-    /// Where the residual (the second input buffer) lies.
-    residual: Option<Image>,
-    lo: f32,
-    hi: f32,
-}
-
-#[derive(Debug)]
-enum FloatWindow {
-    Dense(ConvF32),
-    Depthwise(DepthwiseF32),
-}
-
-impl FloatPart {
-    /// Prepares one group; depthwise windows carry their weights, which are small.
-    pub fn new(
-        isa: Isa,
-        geometry: &ConvGeometry,
-        packed: &Packed,
-        bias: Vec<f32>,
-        residual: Option<Image>,
-        (lo, hi): (f32, f32),
-    ) -> Result<FloatPart, GeometryError> {
-        let window = match packed {
-            Packed::FloatDepthwise(weights) => FloatWindow::Depthwise(DepthwiseF32::new(isa, geometry, weights)?),
-            _ => FloatWindow::Dense(ConvF32::new(isa, geometry)?),
-        };
-        Ok(FloatPart { window, bias, residual, lo, hi })
-    }
 }
 
 /// The right operand of an element-wise operation.
@@ -424,14 +333,7 @@ impl Instruction {
             Kernel::ConvFloat { parts, packed } => {
                 for (index, part) in parts.iter().enumerate() {
                     let residual = part.residual.map(|image| (floats(1), image));
-                    let epilogue = float::Epilogue { bias: &part.bias, residual, lo: part.lo, hi: part.hi };
-                    match (&part.window, packed.as_ref()) {
-                        (FloatWindow::Dense(conv), Packed::Float(weights)) => {
-                            conv.run(&weights[index], floats(0), &epilogue, output);
-                        }
-                        (FloatWindow::Depthwise(conv), _) => conv.run(floats(0), &epilogue, output),
-                        _ => unreachable!("dense windows have dense weights"),
-                    }
+                    part.run(packed, index, floats(0), residual, output);
                 }
             }
             Kernel::AveragePoolCodes { geometry, count, finish } => {
@@ -521,18 +423,6 @@ impl Instruction {
                 let right = Right::Channels(&b[..image.channels]);
                 float::binary(self.isa, function, &a[l..l + len], right, &mut output[to..to + len]);
             }),
-        }
-    }
-}
-
-impl Int8Part {
-    fn run(&self, packed: &Packed, index: usize, input: &[u8], epilogue: Epilogue<'_>) {
-        match (&self.window, packed) {
-            (Int8Window::Dense(conv), Packed::Int8(weights)) => conv.run(&weights[index], input, &self.bias, epilogue),
-            (Int8Window::Depthwise(conv), Packed::Int8Depthwise(weights)) => {
-                conv.run(weights, input, &self.bias, epilogue);
-            }
-            _ => unreachable!("a window has weights of its own kind"),
         }
     }
 }

@@ -8,6 +8,7 @@ mod instruction;
 mod layout;
 mod lower;
 mod observe;
+mod part;
 mod precision;
 mod rearrange;
 

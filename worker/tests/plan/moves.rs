@@ -147,3 +147,25 @@ fn a_channel_shuffle_is_one_pass_over_memory() {
     let passes = plan.instructions().filter(|(name, _)| *name == "rearrange").count();
     assert_eq!(passes, 1, "{:?}", plan.instructions().collect::<Vec<_>>());
 }
+
+#[test]
+fn both_halves_of_a_turned_tensor_read_through_the_turn() {
+    let samples = values(49, 120);
+    let mut net = Net::default();
+    let x = net.input("x", &SHAPE);
+    let turn = OpKind::Transpose { permutation: vec![0, 1, 3, 2] };
+    let turned = net.one("turn", turn, &[x], &[1, 6, 5, 4]);
+    let slice = |start| OpKind::Slice { starts: vec![0, start, 0, 0], steps: vec![1, 2, 1, 1] };
+    let even = net.one("even", slice(0), &[turned], &[1, 3, 5, 4]);
+    let odd = net.one("odd", slice(1), &[turned], &[1, 3, 5, 4]);
+    let joined = net.one("join", OpKind::Concat { axis: 1 }, &[odd, even], &[1, 6, 5, 4]);
+    net.output(joined);
+    net.group(&["join"]);
+    net.activation(x, &[("turn", 0)], X);
+    let reals = Codes::of(&samples, &SHAPE, X).reals();
+    let pick = |i: usize| reals[at((i / 20 % 3) * 2 + usize::from(i < 60), i % 4, i / 4 % 5)];
+    assert_bits(&net.run(&[samples]), &(0..120).map(pick).collect::<Vec<f32>>(), "halves");
+    let plan = net.plan(Isa::best(), &BTreeSet::new()).unwrap();
+    let kernels: Vec<&str> = plan.instructions().map(|(name, _)| name).collect();
+    assert_eq!(kernels, ["quantize", "rearrange", "dequantize"]);
+}

@@ -7,23 +7,39 @@ use crate::plan::rearrange::{Rearrangement, Recorder};
 use std::collections::{BTreeSet, HashMap};
 use std::convert::Infallible;
 
+/// Inputs a joined move may have; concatenations of concatenations must not grow without bound.
+const INPUTS_MAX: usize = 64;
+
 impl Builder<'_> {
-    /// Lets moves read where the moves before them read, where nobody else looks at what lies between.
+    /// Lets moves read where the moves before them read, where nobody but moves looks at what lies between.
     pub(super) fn compose_moves(&mut self, forever: &BTreeSet<BufferId>) {
         let mut readers: HashMap<BufferId, usize> = HashMap::new();
-        for buffer in self.instructions.iter().flat_map(|instruction| &instruction.inputs) {
-            *readers.entry(*buffer).or_default() += 1;
+        let mut kept = forever.clone();
+        for instruction in &self.instructions {
+            instruction.inputs.iter().for_each(|buffer| *readers.entry(*buffer).or_default() += 1);
+            if !matches!(instruction.kernel, Kernel::Rearrange { .. }) {
+                kept.extend(&instruction.inputs);
+            }
         }
         let mut composed: Vec<Instruction> = Vec::with_capacity(self.instructions.len());
         for mut instruction in std::mem::take(&mut self.instructions) {
             let mut input = 0;
             while input < instruction.inputs.len() {
                 let buffer = instruction.inputs[input];
-                let between = readers.get(&buffer) == Some(&1) && !forever.contains(&buffer);
                 let first = composed.iter().rposition(|earlier| earlier.output == buffer);
-                match first.filter(|_| between).filter(|first| self.join(&composed[*first], &mut instruction, input)) {
-                    // What was there is read through now; what comes to stand here may be a move as well.
-                    Some(first) => drop(composed.remove(first)),
+                let first = first.filter(|_| !kept.contains(&buffer));
+                // What now stands at this input may come from a move as well, so it is looked at again.
+                match first.filter(|first| self.join(&composed[*first], &mut instruction, input)) {
+                    Some(first) => {
+                        let sources = composed[first].inputs.clone();
+                        sources.iter().for_each(|source| *readers.entry(*source).or_default() += 1);
+                        let left = readers.entry(buffer).or_default();
+                        *left = left.saturating_sub(1);
+                        if *left == 0 {
+                            composed.remove(first);
+                            sources.iter().for_each(|source| *readers.entry(*source).or_default() -= 1);
+                        }
+                    }
                     None => input += 1,
                 }
             }
@@ -34,6 +50,9 @@ impl Builder<'_> {
 
     /// Makes `second` read what `first` reads for its input; false where that is not possible.
     fn join(&self, first: &Instruction, second: &mut Instruction, input: usize) -> bool {
+        if first.inputs.len() + second.inputs.len() > INPUTS_MAX {
+            return false;
+        }
         let Kernel::Rearrange { rearrangement: a, fill: a_fill } = &first.kernel else { return false };
         let Kernel::Rearrange { rearrangement: b, fill: b_fill } = &mut second.kernel else { return false };
         if !a.fills.is_empty() && !b.fills.is_empty() && a_fill.to_bits() != b_fill.to_bits() {
