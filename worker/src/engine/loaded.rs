@@ -135,11 +135,14 @@ pub enum Wanted {
 /// Identity of a plan: workload (for its model and shapes), candidate, statistics list.
 type PlanKey = (Digest, Candidate, Option<Digest>);
 
+/// Identity of a loaded model: its digest and the shapes its inputs were given.
+type ModelKey = (Digest, BTreeMap<String, Vec<usize>>);
+
 /// Everything prepared so far.
 pub struct Library {
     isa: Isa,
     pixels: Arc<PixelCache>,
-    models: Recent<(Digest, BTreeMap<String, Vec<usize>>), Arc<LoadedModel>>,
+    models: Recent<ModelKey, Arc<LoadedModel>>,
     workloads: Recent<Digest, Arc<LoadedWorkload>>,
     schemes: Recent<Digest, Arc<Scheme>>,
     statistics: Recent<Digest, Arc<Vec<StatisticSpec>>>,
