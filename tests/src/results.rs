@@ -60,7 +60,7 @@ impl Results {
         isas
     }
 
-    /// Operations that the written model runs in float, in the order they were reverted.
+    /// Operations that the written model runs in float.
     pub fn reverted(&self) -> Vec<String> {
         let operations = self.json["run"]["reverted_operations"].as_array().expect("the run lists reverted operations");
         operations.iter().filter_map(|name| Some(name.as_str()?.to_owned())).collect()

@@ -5,6 +5,7 @@
 use holdfast_tests::mnist::{Run, worker};
 use holdfast_tests::process::{Running, Signal, finish};
 use holdfast_tests::results::{Results, file_names};
+use std::fs;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -185,6 +186,24 @@ fn a_second_run_on_one_state_directory_is_refused_and_harms_nothing() {
     let ended = holder.finish();
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
     undisturbed.assert_same(&Results::read(&first.output), "a second run knocked");
+}
+
+#[test]
+fn a_memo_store_that_is_no_database_is_refused_and_left_alone() {
+    let folder = tempdir().expect("a folder");
+    let run = Run::of_digits(folder.path(), "damaged", "damaged.state");
+    fs::create_dir(&run.state).expect("a folder");
+    let file = run.state.join("memo.sqlite");
+    let content = b"something else that somebody may need".repeat(100);
+    fs::write(&file, &content).expect("written");
+    let ended = finish(run.command());
+    assert_eq!(ended.code, Some(1), "{}", ended.stderr);
+    for part in [&*file.to_string_lossy(), "is damaged", "move the file away", "because: "] {
+        assert!(ended.stderr.contains(part), "`{part}` is missing:\n{}", ended.stderr);
+    }
+    assert!(!ended.stderr.contains("panicked"), "{}", ended.stderr);
+    assert!(fs::read(&file).expect("still there") == content, "the file is as it was");
+    assert_eq!(file_names(&run.output), [""; 0]);
 }
 
 #[test]

@@ -4,7 +4,7 @@ use super::MemoError;
 use holdfast_common::Digest;
 use holdfast_common::evaluation::{LEAF_SAMPLES, SampleIndex, SampleResult};
 use holdfast_proto::convert::{decode_leaf, encode_leaf};
-use rusqlite::{Connection, OptionalExtension, Transaction, params};
+use rusqlite::{Connection, ErrorCode, OptionalExtension, Transaction, params};
 use std::collections::BTreeMap;
 use std::path::Path;
 use tracing::warn;
@@ -31,6 +31,15 @@ fn sqlite(action: &'static str) -> impl FnOnce(rusqlite::Error) -> MemoError {
 impl Database {
     /// Opens (and creates) the store in this directory, or one in memory, and counts the start.
     pub(super) fn open(directory: Option<&Path>) -> Result<Database, MemoError> {
+        Database::open_any(directory).map_err(|error| match (error, directory) {
+            (MemoError::Sqlite { source, .. }, Some(directory)) if is_damage(&source) => {
+                MemoError::Damaged { path: directory.join(FILE_NAME), source }
+            }
+            (error, _) => error,
+        })
+    }
+
+    fn open_any(directory: Option<&Path>) -> Result<Database, MemoError> {
         let mut connection = match directory {
             Some(directory) => Connection::open(directory.join(FILE_NAME)),
             None => Connection::open_in_memory(),
@@ -90,6 +99,11 @@ impl Database {
     pub(super) fn begin(&mut self) -> Result<Transaction<'_>, MemoError> {
         self.connection.transaction().map_err(sqlite("begin"))
     }
+}
+
+/// Whether it is the file that is broken, not its use.
+fn is_damage(error: &rusqlite::Error) -> bool {
+    matches!(error.sqlite_error_code(), Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt))
 }
 
 fn prepare(transaction: &Transaction<'_>, found: i64) -> rusqlite::Result<i64> {

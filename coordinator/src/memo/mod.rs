@@ -48,6 +48,17 @@ pub enum MemoError {
         /// The newest format known here.
         known: i64,
     },
+    /// The file is no database, or a broken one.
+    #[error(
+        "the memo store {} is damaged; move the file away and start again, its results are then computed anew",
+        path.display()
+    )]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What SQLite says.
+        source: rusqlite::Error,
+    },
     /// SQLite refused.
     #[error("{action} in the memo store: {source}")]
     Sqlite {
