@@ -132,11 +132,8 @@ fn another_goal_reuses_what_an_earlier_run_computed() {
 #[test]
 fn compat_mode_repeats_itself_whoever_computes() {
     let folder = tempdir().expect("a folder");
-    // Compat mode's own choice, one activation scale a channel before depthwise convolutions, has no integer kernel.
-    let mut per_tensor = config();
-    params(&mut per_tensor)["activations"] = json!({ "granularity": "pertensor" });
     let compat = |name: &str, workers: &str| {
-        let run = Run::of(folder.path(), name, &per_tensor);
+        let run = Run::of(folder.path(), name, &config());
         complete(&run, |command| command.args(["--mode", "compat", "--threads", "2", "--workers", workers]))
     };
     let first = compat("first", "1");

@@ -37,6 +37,20 @@ impl RunRequest {
         }
     }
 
+    /// Whether POT would give depthwise convolutions one activation scale a channel here. No integer kernel runs that
+    /// (ONNX Runtime has none either), so activations stay per tensor; the run says so.
+    pub fn lacks_channel_activations(&self) -> bool {
+        self.mode == Mode::Compat && self.quantization.activations.granularity.is_none()
+    }
+
+    fn activations(&self) -> TensorParameters {
+        let mut activations = tensor(&self.quantization.activations);
+        if self.lacks_channel_activations() {
+            activations.granularity = Some(parameters::Granularity::PerTensor);
+        }
+        activations
+    }
+
     fn quantization(&self) -> QuantizationParameters {
         let config = &self.quantization;
         QuantizationParameters {
@@ -50,7 +64,7 @@ impl RunRequest {
                 operations: config.ignored.operations.clone(),
             },
             weights: tensor(&config.weights),
-            activations: tensor(&config.activations),
+            activations: self.activations(),
             ..QuantizationParameters::default()
         }
     }

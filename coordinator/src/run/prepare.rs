@@ -49,6 +49,9 @@ pub fn prepare(config: &RunConfig) -> Result<Prepared, RunError> {
     for warning in &request.warnings {
         warn!("{warning}");
     }
+    if request.lacks_channel_activations() {
+        info!("compat mode: activations of depthwise convolutions are quantized per tensor, not per channel as in POT");
+    }
     let model = load_model(&request.model)?;
     let artifacts = Arc::new(Artifacts::new());
     let model_digest = artifacts.publish(model.to_bytes())?;
