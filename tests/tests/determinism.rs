@@ -4,7 +4,6 @@ use holdfast_kernels::Isa;
 use holdfast_tests::mnist::{Run, config, evaluation, params, worker};
 use holdfast_tests::process::{Running, finish};
 use holdfast_tests::results::Results;
-use serde_json::json;
 use std::path::Path;
 use std::process::Command;
 use tempfile::tempdir;
