@@ -2,8 +2,10 @@
 
 use super::RunError;
 use crate::artifact::{Artifacts, PackSource};
+use crate::cli::ProgressArg;
 use crate::config::{AnnotationSource, DataSource, DatasetConfig, Subsample, needs_targets};
 use crate::dataset::{DatasetError, DatasetRequest, LabelSource, PackReader, SampleSource, Subset, scan};
+use crate::terminal::{Progress, ProgressStyle, StageProgress};
 use bytes::Bytes;
 use holdfast_common::Digest;
 use holdfast_common::dataset::{Annotation, Manifest, Preprocessing};
@@ -12,7 +14,8 @@ use holdfast_common::metric::MetricSpec;
 use holdfast_common::model::Model;
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 use tracing::info;
 
 /// A data set that workers can fetch.
@@ -37,6 +40,7 @@ pub fn publish_data(
     labelled: bool,
     model: &Model,
     artifacts: &Artifacts,
+    progress: ProgressArg,
 ) -> Result<PublishedData, RunError> {
     let field = model.inputs().first().map_or_else(String::new, |input| input.name.clone());
     let request = DatasetRequest {
@@ -61,7 +65,17 @@ pub fn publish_data(
             Some(Subsample::Share(share)) => Subset::Share(share),
         },
     };
-    let (manifest, reader) = scan(&request, &|_, _| {})?;
+    let shown = Mutex::new(Progress::new(ProgressStyle::choose(progress)));
+    let show = |done: usize, total: usize| {
+        // Whoever finds the terminal busy leaves the news to the next.
+        if let Ok(mut shown) = shown.try_lock() {
+            let stage = format!("reading {}", config.name);
+            let news = StageProgress { stage, done: done as u64, total: total as u64, workers: 1 };
+            shown.update(&news, Instant::now());
+        }
+    };
+    let (manifest, reader) = scan(&request, &show)?;
+    shown.into_inner().unwrap_or_else(PoisonError::into_inner).finish();
     if labelled {
         check_annotations(&config.metrics, &manifest)?;
     }

@@ -56,9 +56,9 @@ pub fn prepare(config: &RunConfig) -> Result<Prepared, RunError> {
     let artifacts = Arc::new(Artifacts::new());
     let model_digest = artifacts.publish(model.to_bytes())?;
     let labelled = !request.validation.metrics.is_empty();
-    let validation = publish_data(&request.validation, labelled, &model, &artifacts)?;
+    let validation = publish_data(&request.validation, labelled, &model, &artifacts, config.progress)?;
     let calibration = match &request.calibration {
-        Some(calibration) => Some(publish_data(calibration, false, &model, &artifacts)?),
+        Some(calibration) => Some(publish_data(calibration, false, &model, &artifacts, config.progress)?),
         None => None,
     };
     let shapes = model.sample_shapes(&validation.manifest)?;
