@@ -8,7 +8,7 @@ use crate::dataset::{DatasetError, DatasetRequest, LabelSource, PackReader, Samp
 use crate::terminal::{Progress, ProgressStyle, StageProgress};
 use bytes::Bytes;
 use holdfast_common::Digest;
-use holdfast_common::dataset::{Annotation, Manifest, Preprocessing};
+use holdfast_common::dataset::{Annotation, Manifest, PACK_SAMPLES, Preprocessing};
 use holdfast_common::evaluation::Workload;
 use holdfast_common::metric::MetricSpec;
 use holdfast_common::model::Model;
@@ -70,7 +70,9 @@ pub fn publish_data(
         // Whoever finds the terminal busy leaves the news to the next.
         if let Ok(mut shown) = shown.try_lock() {
             let stage = format!("reading {}", config.name);
-            let news = StageProgress { stage, done: done as u64, total: total as u64, workers: 1 };
+            // Packs are counted; all but the last hold equally many samples.
+            let samples = |packs: usize| (packs * PACK_SAMPLES) as u64;
+            let news = StageProgress { stage, done: samples(done), total: samples(total), workers: 1 };
             shown.update(&news, Instant::now());
         }
     };
