@@ -2,7 +2,9 @@
 
 use super::{Algorithm, DropType, Granularity, Mode, Preset, RunRequest, Symmetry, TensorConfig};
 use holdfast_common::quantization::params::{self, Width};
-use holdfast_core::parameters::{self, MetricParameters, Parameters, QuantizationParameters, TensorParameters};
+use holdfast_core::parameters::{
+    self, IgnoredOperation, MetricParameters, Parameters, QuantizationParameters, TensorParameters,
+};
 
 impl RunRequest {
     /// What the algorithm is given. Of a request for DefaultQuantization only the `quantization` part has a meaning.
@@ -61,13 +63,18 @@ impl RunRequest {
             stat_subset_size: config.stat_subset_size,
             ignored: parameters::Ignored {
                 scope: config.ignored.scope.clone(),
-                operations: config.ignored.operations.clone(),
+                operations: config.ignored.operations.iter().map(|operator| ignored(operator)).collect(),
+                ..parameters::Ignored::default()
             },
             weights: tensor(&config.weights),
             activations: self.activations(),
             ..QuantizationParameters::default()
         }
     }
+}
+
+fn ignored(operator: &str) -> IgnoredOperation {
+    IgnoredOperation { operator: operator.to_owned(), ..IgnoredOperation::default() }
 }
 
 fn tensor(config: &TensorConfig) -> TensorParameters {

@@ -4,7 +4,9 @@ use super::{Conclusion, Problem, run};
 use crate::error::CoreError;
 use crate::evaluator::Stage;
 use crate::observer::Silent;
-use crate::parameters::{DropType, Ignored, MetricParameters, Mode, Parameters, QuantizationParameters};
+use crate::parameters::{
+    DropType, Ignored, IgnoredOperation, MetricParameters, Mode, Parameters, QuantizationParameters,
+};
 use crate::record::{Decision, Outcome, StopReason};
 use crate::testing::{
     TableEvaluator, chain, plain_statistics, quantized_groups, run_ready, samples, statistics_answer, table_metrics,
@@ -191,7 +193,10 @@ fn a_metric_that_is_nan_is_an_error_that_names_it() {
 
 #[test]
 fn nothing_to_quantize_and_no_metric_give_the_original_model() {
-    let ignored = Ignored { operations: vec!["Conv".to_owned()], ..Default::default() };
+    let ignored = Ignored {
+        operations: vec![IgnoredOperation { operator: "Conv".to_owned(), ..Default::default() }],
+        ..Default::default()
+    };
     let quantization = QuantizationParameters { ignored, ..Default::default() };
     let parameters = Parameters { quantization, ..Default::default() };
     let conclusion = run_on(&["a"], HigherBetter, &parameters, |_, _| 0.7, even).conclusion.expect("a conclusion");

@@ -75,7 +75,7 @@ pub fn quantize(
             continue;
         }
         let weights = &params[operation.weights];
-        let (corrected, correction) = operation.corrected(graph, weights, calibration, parameters.threshold, mode)?;
+        let (corrected, correction) = operation.corrected(graph, weights, calibration, parameters.threshold(), mode)?;
         corrections.push(correction);
         if let Some(bias) = corrected {
             make_room_for_bias(&operation, placement, &mut params, &bias);

@@ -62,7 +62,7 @@ fn roles(graph: &Graph, parameters: &QuantizationParameters, mode: Mode) -> Resu
         ignored.insert(graph.find_op(name).ok_or_else(|| CoreError::UnknownOperation(name.clone()))?);
     }
     for (id, op) in graph.ops() {
-        let by_type = parameters.ignored.operations.iter().any(|name| name == op.kind.name());
+        let by_type = parameters.ignored.operations.iter().any(|ignored| ignored.operator == op.kind.name());
         let by_model = parameters.model_type == Some(ModelType::Transformer) && stays_float_in_transformers(&op.kind);
         if by_type || by_model {
             ignored.insert(id);

@@ -1,7 +1,9 @@
 //! Where quantizers stand and what groups they form, on small graphs.
 
 use super::placement::{Placement, place};
-use crate::parameters::{Granularity, Ignored, Mode, ModelType, Preset, QuantizationParameters, TensorParameters};
+use crate::parameters::{
+    Granularity, Ignored, IgnoredOperation, Mode, ModelType, Preset, QuantizationParameters, TensorParameters,
+};
 use crate::testing::{GraphBuilder, chain};
 use holdfast_common::graph::{BinaryKind, Graph, OpKind, ReduceKind, TensorId, UnaryKind};
 use holdfast_common::quantization::params::{Symmetry, TensorClass};
@@ -249,11 +251,15 @@ fn depthwise_activations_are_per_channel_only_in_compat_mode_or_when_asked_for()
 fn ignored_operations_stay_float_by_name_and_by_type() {
     let graph = chain(&["a", "b"]);
     let with = |ignored| place(&graph, &QuantizationParameters { ignored, ..Default::default() }, Mode::Default);
-    let by_name = with(Ignored { scope: vec!["a".to_owned()], operations: vec![] }).expect("a placement");
+    let by_name = with(Ignored { scope: vec!["a".to_owned()], ..Default::default() }).expect("a placement");
     assert_eq!(operations(&by_name), [vec!["b"]]);
-    let by_type = with(Ignored { scope: vec![], operations: vec!["Conv".to_owned()] }).expect("a placement");
+    let by_type = with(Ignored {
+        operations: vec![IgnoredOperation { operator: "Conv".to_owned(), ..Default::default() }],
+        ..Default::default()
+    })
+    .expect("a placement");
     assert!(by_type.groups.is_empty() && by_type.sites.is_empty());
-    assert!(with(Ignored { scope: vec!["nobody".to_owned()], operations: vec![] }).is_err());
+    assert!(with(Ignored { scope: vec!["nobody".to_owned()], ..Default::default() }).is_err());
 }
 
 #[test]

@@ -75,10 +75,9 @@ fn site_levels(graph: &Graph, site: &Site, parameters: &QuantizationParameters) 
     levels(site.class, site.symmetry, parameters.tensor(site.class).width).map_err(|e| at(graph, site, e))
 }
 
-fn estimator(site: &Site, parameters: &QuantizationParameters) -> RangeEstimator {
+fn estimator(site: &Site) -> RangeEstimator {
     let granularity = if site.axis.is_some() { Granularity::PerChannel } else { Granularity::PerTensor };
-    let preset = RangeEstimator::preset(site.class, site.symmetry, granularity);
-    parameters.tensor(site.class).range_estimator.unwrap_or(preset)
+    RangeEstimator::preset(site.class, site.symmetry, granularity)
 }
 
 /// What is observed of an activation tensor.
@@ -90,7 +89,7 @@ struct Observed {
 
 impl Observed {
     fn of(graph: &Graph, site: &Site, parameters: &QuantizationParameters) -> Observed {
-        let estimator = estimator(site, parameters);
+        let estimator = estimator(site);
         let spec = |statistic, axis| StatisticSpec { tensor: graph.tensor(site.tensor).name.clone(), statistic, axis };
         // The sign of a symmetric range is a question to the whole tensor.
         let low_axis = site.axis.filter(|_| site.symmetry == Symmetry::Asymmetric);
@@ -159,7 +158,7 @@ fn weight_ranges(
     let refuse = |value| at(graph, site, ParamsError::Range { low: value, high: value });
     let constant = graph.tensor(site.tensor).constant.as_ref().and_then(|data| data.as_f32());
     let values = constant.ok_or_else(|| refuse(f64::NAN))?.view();
-    let estimator = estimator(site, parameters);
+    let estimator = estimator(site);
     let observed = |statistic: Statistic| {
         let found = observe(statistic, &values, site.axis);
         match found.iter().find(|value| !value.is_finite()) {

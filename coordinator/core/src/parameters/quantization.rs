@@ -1,31 +1,10 @@
-//! What the user may set, in POT's words, with POT's defaults.
+//! Parameters of DefaultQuantization.
 
-use crate::error::CoreError;
 use holdfast_common::evaluation::Statistic;
-use holdfast_common::quantization::params::{Rules, Symmetry, TensorClass, Width, levels};
+use holdfast_common::quantization::params::{Symmetry, TensorClass, Width};
 use holdfast_common::quantization::statistics::Aggregator;
 use serde::{Deserialize, Serialize};
-
-/// Whether POT's decisions are reproduced or its known flaws are repaired.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Mode {
-    /// Never worse than the best state seen, no evaluation repeated.
-    #[default]
-    Default,
-    /// POT's decisions, without its crashes and hangs.
-    Compat,
-}
-
-impl Mode {
-    /// The rules for ranges that go with it.
-    pub fn rules(self) -> Rules {
-        match self {
-            Mode::Default => Rules::Fixed,
-            Mode::Compat => Rules::Compat,
-        }
-    }
-}
+use std::collections::BTreeMap;
 
 /// Which symmetry weights and activations get (`accuracy` means `mixed` on a CPU).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,8 +38,61 @@ pub struct TensorParameters {
     pub granularity: Option<Granularity>,
     /// Bits and levels.
     pub width: Width,
-    /// Statistics that make the range; `None` is the default for the symmetry and granularity.
-    pub range_estimator: Option<RangeEstimator>,
+    /// `range_estimator`; `None` falls back to the one above both classes, and that to the default preset.
+    pub range_estimator: Option<RangeEstimatorParameters>,
+}
+
+/// A named set of estimators to start from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EstimatorPreset {
+    /// Extremes.
+    #[default]
+    Default,
+    /// Quantiles at 1e-4 in place of extremes.
+    Quantile,
+}
+
+/// `range_estimator` as the user gives it: a preset, and what replaces parts of it at each end.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct RangeEstimatorParameters {
+    /// `preset`.
+    pub preset: EstimatorPreset,
+    /// Lower end.
+    pub min: EndParameters,
+    /// Upper end.
+    pub max: EndParameters,
+}
+
+/// What replaces the preset's choice at one end of a range, key by key.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct EndParameters {
+    /// `type`.
+    pub statistic: Option<StatisticKind>,
+    /// `outlier_prob`: 0 to 1, exclusive of 1; the upper end looks at its complement.
+    pub outlier_prob: Option<f64>,
+    /// `aggregator`; weights are one sample and have no use for it.
+    pub aggregator: Option<Aggregator>,
+    /// `granularity` of the statistic; that of the quantizer where absent.
+    pub granularity: Option<Granularity>,
+    /// `clipping_value`: the end lies no further out than this.
+    pub clipping_value: Option<f64>,
+}
+
+/// Per-sample statistics by POT's names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StatisticKind {
+    /// Smallest element.
+    Min,
+    /// Largest element.
+    Max,
+    /// Largest absolute value.
+    AbsMax,
+    /// Quantile at `outlier_prob`.
+    Quantile,
+    /// Quantile of absolute values.
+    AbsQuantile,
 }
 
 /// A statistic of every sample, and how samples are aggregated.
@@ -103,10 +135,21 @@ impl RangeEstimator {
 /// Operations that are to stay float.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ignored {
+    /// `skip_model`: the whole model stays float.
+    pub skip_model: bool,
     /// Operation names.
     pub scope: Vec<String>,
-    /// ONNX operator types, as [`holdfast_common::graph::OpKind::name`] gives them.
-    pub operations: Vec<String>,
+    /// Operations by type and attributes.
+    pub operations: Vec<IgnoredOperation>,
+}
+
+/// Operations of one type whose attributes all have these values.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IgnoredOperation {
+    /// ONNX operator type, as [`holdfast_common::graph::OpKind::name`] gives it.
+    pub operator: String,
+    /// Attributes by ONNX name and value in JSON.
+    pub attributes: BTreeMap<String, serde_json::Value>,
 }
 
 /// Families of models with their own list of ignored operations.
@@ -138,10 +181,13 @@ pub struct QuantizationParameters {
     pub stat_subset_size: Option<usize>,
     /// `use_fast_bias`: false asks for full bias correction.
     pub use_fast_bias: bool,
+    /// `apply_for_all_nodes`: biases of operations whose weights are float are corrected as well.
+    pub apply_for_all_nodes: bool,
     /// `threshold`: a bias correction is applied where its magnitude is below this. The magnitude is the largest
     /// |shift| over |bias| in compat mode; in default mode over the mean absolute maximum of the output, so that
     /// operations without a bias are corrected as well.
-    pub threshold: f64,
+    /// `None` is 2 for the fast correction, 1000 for the full one.
+    pub threshold: Option<f64>,
     /// `ignored`.
     pub ignored: Ignored,
     /// `model_type`.
@@ -150,8 +196,53 @@ pub struct QuantizationParameters {
     pub weights: TensorParameters,
     /// `activations`.
     pub activations: TensorParameters,
+    /// `range_estimator` for whichever class of tensors has none of its own.
+    pub range_estimator: Option<RangeEstimatorParameters>,
     /// `saturation_fix`; `None` is `no`, in compat mode `first_layer`.
     pub saturation_fix: Option<SaturationFix>,
+    /// `target_device`.
+    pub target_device: TargetDevice,
+    /// Activation channel alignment; `None` is on in compat mode, where POT always does it, and off otherwise.
+    pub channel_alignment: Option<bool>,
+    /// SmoothQuant's alpha for matrix products; `None` is 0.95 for transformers in default mode and off otherwise, a
+    /// negative value is off.
+    pub smooth_quant_alpha: Option<f64>,
+    /// `use_layerwise_tuning` with its knobs; `None` is off.
+    pub layerwise_tuning: Option<LayerwiseTuning>,
+}
+
+/// Devices whose rules for quantization are known.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum TargetDevice {
+    /// Any device.
+    #[default]
+    Any,
+    /// A processor.
+    Cpu,
+    /// A processor with matrix extensions.
+    CpuSpr,
+    /// A graphics processor.
+    Gpu,
+}
+
+/// Knobs of layer-wise fine-tuning, with POT's defaults.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LayerwiseTuning {
+    /// `num_samples_for_tuning`.
+    pub samples: usize,
+    /// `batch_size`.
+    pub batch_size: usize,
+    /// `weight_decay`.
+    pub weight_decay: f64,
+    /// `calibration_indices_pool`: samples that batches are drawn from.
+    pub pool: usize,
+}
+
+impl Default for LayerwiseTuning {
+    fn default() -> LayerwiseTuning {
+        LayerwiseTuning { samples: 5000, batch_size: 25, weight_decay: 0.0, pool: 300 }
+    }
 }
 
 impl Default for QuantizationParameters {
@@ -160,12 +251,18 @@ impl Default for QuantizationParameters {
             preset: Preset::Performance,
             stat_subset_size: None,
             use_fast_bias: true,
-            threshold: 2.0,
+            apply_for_all_nodes: false,
+            threshold: None,
             ignored: Ignored::default(),
             model_type: None,
             weights: TensorParameters::default(),
             activations: TensorParameters::default(),
+            range_estimator: None,
             saturation_fix: None,
+            target_device: TargetDevice::Any,
+            channel_alignment: None,
+            smooth_quant_alpha: None,
+            layerwise_tuning: None,
         }
     }
 }
@@ -180,6 +277,11 @@ impl QuantizationParameters {
                 Preset::Mixed => Symmetry::Asymmetric,
             }),
         }
+    }
+
+    /// `threshold`, with the default of the kind of correction.
+    pub fn threshold(&self) -> f64 {
+        self.threshold.unwrap_or(if self.use_fast_bias { 2.0 } else { 1000.0 })
     }
 
     /// The parameters of this class of tensors.
@@ -203,141 +305,5 @@ impl QuantizationParameters {
     pub fn is_performance(&self) -> bool {
         self.symmetry(TensorClass::Weights) == Symmetry::Symmetric
             && self.symmetry(TensorClass::Activations) == Symmetry::Symmetric
-    }
-}
-
-/// How a drop is measured against `maximal_drop`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum DropType {
-    /// In the metric's own unit.
-    #[default]
-    Absolute,
-    /// As a share of the baseline.
-    Relative,
-}
-
-/// One constrained metric.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct MetricParameters {
-    /// Its declared name.
-    pub name: String,
-    /// `baseline_value`: believed where every constrained metric has one.
-    pub baseline_value: Option<f64>,
-}
-
-/// Parameters of AccuracyAwareQuantization.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Parameters {
-    /// Compat or default.
-    pub mode: Mode,
-    /// Seeds the draw of the comparison subset.
-    pub seed: u64,
-    /// Parameters of DefaultQuantization.
-    pub quantization: QuantizationParameters,
-    /// `ranking_subset_size`.
-    pub ranking_subset_size: usize,
-    /// `max_iter_num`: bound on rounds, rolled-back ones included; `None` is no bound.
-    pub max_iter_num: Option<usize>,
-    /// `maximal_drop`; negative demands an improvement.
-    pub maximal_drop: f64,
-    /// `drop_type`.
-    pub drop_type: DropType,
-    /// `use_prev_if_drop_increase`.
-    pub use_prev_if_drop_increase: bool,
-    /// `convert_to_mixed_preset`.
-    pub convert_to_mixed_preset: bool,
-    /// `tune_hyperparams`.
-    pub tune_hyperparams: bool,
-    /// `metrics`; empty constrains all there are.
-    pub metrics: Vec<MetricParameters>,
-    /// `metric_subset_ratio`: share of the validation set the ranking subset is picked from where baselines are given.
-    pub metric_subset_ratio: f64,
-}
-
-impl Default for Parameters {
-    fn default() -> Parameters {
-        Parameters {
-            mode: Mode::Default,
-            seed: 0,
-            quantization: QuantizationParameters::default(),
-            ranking_subset_size: 300,
-            max_iter_num: None,
-            maximal_drop: 0.01,
-            drop_type: DropType::Absolute,
-            use_prev_if_drop_increase: true,
-            convert_to_mixed_preset: false,
-            tune_hyperparams: false,
-            metrics: Vec::new(),
-            metric_subset_ratio: 0.5,
-        }
-    }
-}
-
-impl Parameters {
-    /// Refuses values that mean nothing, and what is not built yet, before anything is paid for.
-    pub fn check(&self) -> Result<(), CoreError> {
-        let refuse = |parameter: &'static str, problem: String| Err(CoreError::Parameter { parameter, problem });
-        if !self.maximal_drop.is_finite() {
-            return refuse("maximal_drop", format!("it is {}, but must be a finite number", self.maximal_drop));
-        }
-        if !(self.metric_subset_ratio > 0.0 && self.metric_subset_ratio.is_finite()) {
-            let problem = format!("it is {}, but must be above 0 (1 means all samples)", self.metric_subset_ratio);
-            return refuse("metric_subset_ratio", problem);
-        }
-        if self.ranking_subset_size == 0 {
-            return refuse("ranking_subset_size", "it is 0, but ranking needs at least one sample".to_owned());
-        }
-        if self.quantization.stat_subset_size == Some(0) {
-            return refuse("stat_subset_size", "it is 0, but calibration needs at least one sample".to_owned());
-        }
-        if self.quantization.threshold.is_nan() || self.quantization.threshold <= 0.0 {
-            return refuse("threshold", format!("it is {}, but must be above 0", self.quantization.threshold));
-        }
-        if self.tune_hyperparams {
-            return Err(CoreError::NotSupported { parameter: "tune_hyperparams", value: "true" });
-        }
-        if !self.quantization.use_fast_bias {
-            return Err(CoreError::NotSupported { parameter: "use_fast_bias", value: "false" });
-        }
-        for (section, class) in [("weights", TensorClass::Weights), ("activations", TensorClass::Activations)] {
-            for symmetry in [Symmetry::Symmetric, Symmetry::Asymmetric] {
-                levels(class, symmetry, self.quantization.tensor(class).width)
-                    .map_err(|error| CoreError::Parameter { parameter: section, problem: error.to_string() })?;
-            }
-        }
-        Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_not_built_yet_is_refused_by_name() {
-        let full = QuantizationParameters { use_fast_bias: false, ..Default::default() };
-        let error = Parameters { quantization: full, ..Default::default() }.check().expect_err("not built");
-        assert!(error.to_string().contains("use_fast_bias"), "{error}");
-        let error = Parameters { tune_hyperparams: true, ..Default::default() }.check().expect_err("not built");
-        assert!(error.to_string().contains("tune_hyperparams"), "{error}");
-    }
-
-    #[test]
-    fn meaningless_numbers_are_refused() {
-        for parameters in [
-            Parameters { maximal_drop: f64::NAN, ..Default::default() },
-            Parameters { metric_subset_ratio: 0.0, ..Default::default() },
-            Parameters { ranking_subset_size: 0, ..Default::default() },
-        ] {
-            assert!(matches!(parameters.check(), Err(CoreError::Parameter { .. })));
-        }
-        assert!(Parameters { maximal_drop: -0.01, ..Default::default() }.check().is_ok());
-    }
-
-    #[test]
-    fn accuracy_is_another_word_for_mixed() {
-        let preset: Preset = serde_json::from_str("\"accuracy\"").expect("a preset");
-        assert_eq!(preset, Preset::Mixed);
     }
 }
