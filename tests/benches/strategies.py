@@ -10,7 +10,7 @@ the places where that is possible, each by its own power, so that some matter mu
 its data lie in tests/fixtures; the benchmark pack's models are used when HOLDFAST_BENCH names its folder.
 
 Every strategy starts with an empty memo store. `samples` counts what the algorithm asked for after the float and the
-fully quantized model were measured, in thousands; `all` includes those. needs: numpy onnx
+fully quantized model were measured, in thousands; `all` includes those. needs: numpy onnx pillow
 """
 import json
 import os
@@ -24,9 +24,8 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
-HERE = os.path.dirname(os.path.abspath(__file__))
-MNIST = os.path.join(HERE, "..", "fixtures", "mnist")
-BENCH = os.environ.get("HOLDFAST_BENCH")
+from pack import BENCH, MNIST, named
+
 STRATEGIES = {
     "compat": {"mode": "compat"},
     "greedy": {"strategy": "greedy"},
@@ -75,23 +74,6 @@ def planted(source, path, count, seed):
     onnx.save(model, path)
 
 
-def flags(kind):
-    """Command-line flags for model inputs and data."""
-    if kind == "digits":
-        return ["--data", f"{MNIST}/test_images.npy", "--labels", f"{MNIST}/test_labels.npy", "--calibration-data",
-                f"{MNIST}/calib_images.npy", "--scale", "255", "--mean", "0.1307", "--std", "0.3081"]
-    data = f"{BENCH}/data"
-    if kind == "cifar":
-        return ["--data", f"{data}/cifar10/test", "--calibration-data", f"{data}/cifar10/calib", "--scale", "255",
-                "--mean", "0.485,0.456,0.406", "--std", "0.229,0.224,0.225"]
-    if kind == "imagenet":
-        return ["--data", f"{data}/imagenet1k/images", "--labels", f"{data}/imagenet1k/labels.txt", "--crop", "224",
-                "--mean", "127", "--std", "128"]
-    if kind == "keywords":
-        return ["--data", f"{data}/kws/mfcc.npy", "--labels", f"{data}/kws/labels.npy"]
-    raise ValueError(kind)
-
-
 PER_TENSOR = ["--weights-granularity", "pertensor"]
 
 
@@ -125,7 +107,7 @@ def run(holdfast, work, case, strategy):
     out = f"{work}/run"
     shutil.rmtree(out, ignore_errors=True)
     options = [part for key, value in STRATEGIES[strategy].items() for part in (f"--{key}", value)]
-    command = [holdfast, "--log-level", "warn", "quantize", "-m", model, *flags(kind), "--max-drop", str(drop), *further,
+    command = [holdfast, "--log-level", "warn", "quantize", "-m", model, *named(kind)[0], "--max-drop", str(drop), *further,
                *options, "--output-dir", f"{out}/results", "--state-dir", f"{out}/state", "--progress", "never"]
     start = time.time()
     done = subprocess.run(command, capture_output=True, text=True)
@@ -175,4 +157,5 @@ def main():
     sys.exit(1 if worse or lost else 0)
 
 
-main()
+if __name__ == "__main__":
+    main()
