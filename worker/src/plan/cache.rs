@@ -22,6 +22,15 @@ pub enum Packed {
     Int8Depthwise(PackedDepthwise),
 }
 
+/// Packed weights are made once and shared: what is not the same is not equal.
+impl PartialEq for Packed {
+    fn eq(&self, other: &Packed) -> bool {
+        std::ptr::eq(self, other)
+    }
+}
+
+impl Eq for Packed {}
+
 /// The scheme (`None`: float) and the operation weights are packed for.
 type Key = (Option<Digest>, OpId);
 

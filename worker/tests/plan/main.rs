@@ -8,4 +8,5 @@ mod moves;
 mod net;
 mod pools;
 mod runs;
+mod share;
 mod slow;
