@@ -3,6 +3,7 @@
 pub mod bias_correction;
 pub mod calibration;
 pub mod default_quantization;
+pub mod estimators;
 mod patterns;
 pub mod placement;
 #[cfg(test)]

@@ -5,6 +5,7 @@
 //! placement, restated; groups are connected components of "feeds the same quantized operation", so that they do not
 //! depend on where a walk starts.
 
+use super::estimators::{RangeEstimator, Target, range_estimator};
 use super::patterns::ignored_by_pattern;
 use super::roles::{Role, is_depthwise, role, weight_axis};
 use crate::error::CoreError;
@@ -15,7 +16,7 @@ use holdfast_common::scheme::{GroupId, QuantizerGroup, QuantizerId, QuantizerSit
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A quantizer without its quant params.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Site {
     /// Where it stands.
     pub site: QuantizerSite,
@@ -27,6 +28,8 @@ pub struct Site {
     pub symmetry: Symmetry,
     /// `None` per tensor, else the axis of its slices.
     pub axis: Option<usize>,
+    /// How its range is found.
+    pub estimator: RangeEstimator,
     /// Whether codes are halved for runtimes that saturate.
     pub halved: bool,
     /// Its group.
@@ -34,7 +37,7 @@ pub struct Site {
 }
 
 /// All quantizers of a model.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Placement {
     /// Quantizers, in graph order of their first reader, then by its input position.
     pub sites: Vec<Site>,
@@ -51,7 +54,7 @@ pub struct Placement {
 pub fn place(graph: &Graph, parameters: &QuantizationParameters, mode: Mode) -> Result<Placement, CoreError> {
     let roles = roles(graph, parameters, mode)?;
     let flow = Flow::of(graph, roles);
-    Ok(flow.placement(parameters, mode))
+    flow.placement(parameters, mode)
 }
 
 /// Roles after patterns, model type and the user's wishes.
@@ -147,7 +150,7 @@ impl<'a> Flow<'a> {
         self.graph.tensor(tensor).consumers.is_empty() && !self.graph.outputs.contains(&tensor)
     }
 
-    fn placement(&self, parameters: &QuantizationParameters, mode: Mode) -> Placement {
+    fn placement(&self, parameters: &QuantizationParameters, mode: Mode) -> Result<Placement, CoreError> {
         let mut drafts = self.drafts();
         drafts.sort_by_key(|draft| draft.readers[0]);
         let arriving = self.arriving(&drafts);
@@ -156,21 +159,26 @@ impl<'a> Flow<'a> {
         let (groups, membership) = self.groups(&drafts, &arriving, &inputs);
         let halved = self.halved(parameters, mode);
         let configurations = self.configurations(&drafts, &arriving, &unions, parameters, mode);
-        let sites = drafts
-            .into_iter()
-            .zip(configurations)
-            .zip(membership)
-            .map(|((draft, (symmetry, axis)), group)| Site {
+        let mut sites = Vec::with_capacity(drafts.len());
+        for ((draft, (symmetry, axis)), group) in drafts.into_iter().zip(configurations).zip(membership) {
+            let (op, position) = draft.readers[0];
+            let channel_axis = match draft.class {
+                TensorClass::Activations => Some(1),
+                TensorClass::Weights => weight_axis(self.graph, op, position),
+            };
+            let target = Target { class: draft.class, symmetry, axis, channel_axis };
+            sites.push(Site {
                 site: self.site(&draft),
                 tensor: draft.tensor,
                 class: draft.class,
                 symmetry,
                 axis,
-                halved: draft.class == TensorClass::Weights && halved.contains(&draft.readers[0].0),
+                estimator: range_estimator(parameters, mode, target)?,
+                halved: draft.class == TensorClass::Weights && halved.contains(&op),
                 group,
-            })
-            .collect();
-        Placement { sites, unified, groups, inputs }
+            });
+        }
+        Ok(Placement { sites, unified, groups, inputs })
     }
 
     /// Quantizers before they are configured.
