@@ -3,6 +3,8 @@
 pub mod bias_correction;
 pub mod calibration;
 pub mod default_quantization;
+#[cfg(test)]
+mod estimator_tests;
 pub mod estimators;
 mod patterns;
 pub mod placement;
