@@ -5,12 +5,14 @@
 //! placement, restated; groups are connected components of "feeds the same quantized operation", so that they do not
 //! depend on where a walk starts.
 
+use super::device::{float_operand, halved, stays_float_in_transformers};
 use super::estimators::{RangeEstimator, Target, range_estimator};
+use super::ignored::ignored_by_user;
 use super::patterns::ignored_by_pattern;
 use super::roles::{Role, is_depthwise, role, weight_axis};
 use crate::error::CoreError;
-use crate::parameters::{Granularity, Mode, ModelType, QuantizationParameters, SaturationFix};
-use holdfast_common::graph::{BinaryKind, Graph, OpId, OpKind, ReduceKind, TensorId};
+use crate::parameters::{Granularity, Mode, ModelType, QuantizationParameters, TargetDevice};
+use holdfast_common::graph::{BinaryKind, Graph, OpId, OpKind, TensorId};
 use holdfast_common::quantization::params::{Symmetry, TensorClass};
 use holdfast_common::scheme::{GroupId, QuantizerGroup, QuantizerId, QuantizerSite};
 use std::collections::{BTreeMap, BTreeSet};
@@ -53,23 +55,24 @@ pub struct Placement {
 /// Places the quantizers of a graph.
 pub fn place(graph: &Graph, parameters: &QuantizationParameters, mode: Mode) -> Result<Placement, CoreError> {
     let roles = roles(graph, parameters, mode)?;
-    let flow = Flow::of(graph, roles);
+    let mut flow = Flow::of(graph, roles);
+    if parameters.target_device == TargetDevice::CpuSpr {
+        flow = Flow::of(graph, flow.roles_with_float_operands());
+    }
     flow.placement(parameters, mode)
 }
 
 /// Roles after patterns, model type and the user's wishes.
 fn roles(graph: &Graph, parameters: &QuantizationParameters, mode: Mode) -> Result<Vec<Role>, CoreError> {
-    let mut roles: Vec<Role> = graph.ops().map(|(id, _)| role(graph, id)).collect();
-    let mut ignored = ignored_by_pattern(graph);
-    for name in &parameters.ignored.scope {
-        ignored.insert(graph.find_op(name).ok_or_else(|| CoreError::UnknownOperation(name.clone()))?);
+    let mut ignored = ignored_by_user(graph, &parameters.ignored, mode)?;
+    if parameters.ignored.skip_model {
+        return Ok(vec![Role::Float; graph.ops.len()]);
     }
-    for (id, op) in graph.ops() {
-        let by_type = parameters.ignored.operations.iter().any(|ignored| ignored.operator == op.kind.name());
-        let by_model = parameters.model_type == Some(ModelType::Transformer) && stays_float_in_transformers(&op.kind);
-        if by_type || by_model {
-            ignored.insert(id);
-        }
+    let mut roles: Vec<Role> = graph.ops().map(|(id, _)| role(graph, id)).collect();
+    ignored.extend(ignored_by_pattern(graph));
+    if parameters.model_type == Some(ModelType::Transformer) {
+        let stays_float = |kind| stays_float_in_transformers(kind, parameters.target_device);
+        ignored.extend(graph.ops().filter(|(_, op)| stays_float(&op.kind)).map(|(id, _)| id));
     }
     for id in ignored {
         match roles[id.0] {
@@ -79,14 +82,6 @@ fn roles(graph: &Graph, parameters: &QuantizationParameters, mode: Mode) -> Resu
         }
     }
     Ok(roles)
-}
-
-fn stays_float_in_transformers(kind: &OpKind) -> bool {
-    matches!(
-        kind,
-        OpKind::Binary(BinaryKind::Add | BinaryKind::Pow | BinaryKind::Mul | BinaryKind::Sub)
-            | OpKind::Reduce { kind: ReduceKind::Mean, .. }
-    )
 }
 
 /// POT ignores the direct readers of an ignored pass-through operation; in default mode, the readers behind further
@@ -157,7 +152,7 @@ impl<'a> Flow<'a> {
         let (unified, unions) = self.unified(&drafts, &arriving);
         let inputs = self.inputs(&drafts, &arriving);
         let (groups, membership) = self.groups(&drafts, &arriving, &inputs);
-        let halved = self.halved(parameters, mode);
+        let halved = halved(self.graph, parameters, mode);
         let configurations = self.configurations(&drafts, &arriving, &unions, parameters, mode);
         let mut sites = Vec::with_capacity(drafts.len());
         for ((draft, (symmetry, axis)), group) in drafts.into_iter().zip(configurations).zip(membership) {
@@ -199,6 +194,30 @@ impl<'a> Flow<'a> {
             }
         }
         drafts
+    }
+
+    /// The roles with one operand of each addition of two quantized activations left float, where the device wants it.
+    fn roles_with_float_operands(&self) -> Vec<Role> {
+        let drafts = self.drafts();
+        let readers = |tensor: TensorId| {
+            let quantizer =
+                drafts.iter().find(|draft| draft.tensor == tensor && draft.class == TensorClass::Activations);
+            quantizer.map(|draft| draft.readers.len())
+        };
+        let mut roles = self.roles.clone();
+        for (id, op) in self.graph.ops() {
+            let (OpKind::Binary(BinaryKind::Add), Role::Quantizable(positions)) = (&op.kind, &mut roles[id.0]) else {
+                continue;
+            };
+            let [a, b] = op.inputs[..] else { continue };
+            if let (Some(of_a), Some(of_b)) = (readers(a), readers(b))
+                && a != b
+                && let Some(float) = float_operand(self.graph, id, [of_a, of_b])
+            {
+                positions.retain(|position| *position != float);
+            }
+        }
+        roles
     }
 
     /// The quantizers whose codes arrive at each activation tensor, as indices into the drafts.
@@ -343,36 +362,6 @@ impl<'a> Flow<'a> {
                 }
             })
             .collect()
-    }
-
-    /// Operations whose weight codes are halved.
-    fn halved(&self, parameters: &QuantizationParameters, mode: Mode) -> BTreeSet<OpId> {
-        let default = if mode == Mode::Compat { SaturationFix::FirstLayer } else { SaturationFix::No };
-        let is_convolution = |id: OpId| matches!(self.graph.op(id).kind, OpKind::Conv(_) | OpKind::ConvTranspose(_));
-        match parameters.saturation_fix.unwrap_or(default) {
-            SaturationFix::No => BTreeSet::new(),
-            SaturationFix::All => self
-                .graph
-                .ops()
-                .filter(|(id, op)| is_convolution(*id) || matches!(op.kind, OpKind::MatMul | OpKind::Gemm { .. }))
-                .map(|(id, _)| id)
-                .collect(),
-            SaturationFix::FirstLayer => {
-                let mut first = BTreeSet::new();
-                let mut open: Vec<TensorId> = self.graph.inputs.clone();
-                let mut seen: BTreeSet<TensorId> = open.iter().copied().collect();
-                while let Some(tensor) = open.pop() {
-                    for (reader, _) in &self.graph.tensor(tensor).consumers {
-                        if is_convolution(*reader) {
-                            first.insert(*reader);
-                        } else {
-                            open.extend(self.graph.op(*reader).outputs.iter().filter(|output| seen.insert(**output)));
-                        }
-                    }
-                }
-                first
-            }
-        }
     }
 
     fn site(&self, draft: &Draft) -> QuantizerSite {
