@@ -30,7 +30,7 @@ pub fn wanted_statistics(
     parameters: &QuantizationParameters,
     mode: Mode,
 ) -> Vec<StatisticSpec> {
-    let mut wanted = ranges::wanted(graph, placement, parameters);
+    let mut wanted = ranges::wanted(graph, placement);
     if parameters.use_fast_bias {
         wanted.extend(correctable(graph, placement).iter().flat_map(|operation| operation.wanted(mode)));
     }

@@ -1,8 +1,16 @@
 //! DefaultQuantization: where quantizers stand, what range each covers, and the corrected biases.
 
+mod attributes;
 pub mod bias_correction;
 pub mod calibration;
 pub mod default_quantization;
+mod device;
+#[cfg(test)]
+mod device_tests;
+#[cfg(test)]
+mod estimator_tests;
+pub mod estimators;
+pub mod ignored;
 mod patterns;
 pub mod placement;
 #[cfg(test)]

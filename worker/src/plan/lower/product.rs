@@ -1,5 +1,6 @@
 //! Convolutions and products with constant weights: codes where the scheme says so, floats elsewhere.
 
+use super::forms::quantized_values;
 use super::fusion::Clamp;
 use super::{Builder, Form, Layout, Value};
 use crate::plan::PlanError;
@@ -201,25 +202,35 @@ impl Builder<'_> {
             }
         };
         let quantized = self.precision.codes(id, 0).zip(self.precision.weights(id, 1));
-        match quantized {
-            Some((codes, params)) if window.alpha == 1.0 && window.beta == 1.0 => {
-                let bias = self.precision.bias(&op.name).map_or(bias, <[f32]>::to_vec);
-                self.int8_product(id, window, codes, params, weights, &bias)
-            }
-            _ => self.float_product(id, window, weights, &bias),
+        let Some((codes, params)) = quantized else { return self.float_product(id, window, weights, None, &bias) };
+        let bias = self.precision.bias(&op.name).map_or(bias, <[f32]>::to_vec);
+        let symmetric = params.zero_points.iter().all(|zero_point| *zero_point == 0);
+        if symmetric && window.alpha == 1.0 && window.beta == 1.0 {
+            self.int8_product(id, window, codes, params, weights, &bias)
+        } else {
+            // No integer kernel: what the codes stand for, in float.
+            self.float_product(id, window, weights, Some(params), &bias)
         }
     }
 
+    /// A product of floats; `quantized` weights are those that their codes stand for.
     fn float_product(
         &mut self,
         id: OpId,
         window: &Window,
         weights: &ArrayD<f32>,
+        quantized: Option<&QuantParams>,
         bias: &[f32],
     ) -> Result<(), PlanError> {
         let isa = self.isa;
-        let packed = self.cache.get(None, id, || {
-            let mut ordered = window.reorder(weights);
+        let packed = self.cache.get(quantized.and(self.scheme), id, || {
+            let mut ordered = match quantized {
+                None => window.reorder(weights),
+                Some(params) => {
+                    let real = quantized_values(weights, params);
+                    window.reorder(&real.map_err(|error| self.unsupported(id, error.to_string()))?)
+                }
+            };
             if window.alpha != 1.0 {
                 ordered.iter_mut().for_each(|weight| *weight *= window.alpha);
             }
@@ -300,9 +311,6 @@ impl Builder<'_> {
                 return Err(self.unsupported(id, "the scheme has another number of weight scales than output channels"));
             }
         };
-        if params.zero_points.iter().any(|zero_point| *zero_point != 0) {
-            return Err(self.unsupported(id, "asymmetric weights have no kernel yet; use symmetric weights"));
-        }
         let input = self.codes_in(self.graph.op(id).inputs[0], codes, window.layout)?;
         let packed = self.cache.get(self.scheme, id, || {
             let codes = quantize_weights(weights, params).map_err(|error| self.unsupported(id, error.to_string()))?;
