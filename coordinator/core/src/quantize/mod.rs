@@ -3,6 +3,9 @@
 pub mod bias_correction;
 pub mod calibration;
 pub mod default_quantization;
+mod full_bias;
+#[cfg(test)]
+mod full_bias_tests;
 mod patterns;
 pub mod placement;
 #[cfg(test)]
@@ -12,5 +15,5 @@ mod quantization_tests;
 mod ranges;
 mod roles;
 
-pub use default_quantization::{Quantized, calibrate_and_quantize, quantize};
+pub use default_quantization::{Passes, Quantized, calibrate_and_quantize, quantize};
 pub use placement::{Placement, Site, place};
