@@ -10,3 +10,4 @@ mod pools;
 mod runs;
 mod share;
 mod slow;
+mod weights;
