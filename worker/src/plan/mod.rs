@@ -22,6 +22,7 @@ use holdfast_common::graph::{DataType, Graph, OpId, TensorId};
 use holdfast_common::scheme::{GroupId, Scheme};
 use holdfast_kernels::Isa;
 use instruction::Instruction;
+use lower::Shown;
 use ndarray::{ArrayD, IxDyn};
 use precision::Precision;
 use std::collections::BTreeSet;
@@ -114,6 +115,32 @@ impl Plan {
         cache: &PackedCache,
         observed: &BTreeSet<TensorId>,
     ) -> Result<Plan, PlanError> {
+        Plan::showing(graph, variant, isa, cache, Shown { observed, outputs: true })
+    }
+
+    /// [`Plan::new`] for the observed tensors alone: a plan on floats ends where the last of them is computed and has no
+    /// outputs.
+    ///
+    /// # Errors
+    ///
+    /// When an operation has no kernel, or the scheme does not fit.
+    pub fn observing(
+        graph: &Graph,
+        variant: Variant<'_>,
+        isa: Isa,
+        cache: &PackedCache,
+        observed: &BTreeSet<TensorId>,
+    ) -> Result<Plan, PlanError> {
+        Plan::showing(graph, variant, isa, cache, Shown { observed, outputs: false })
+    }
+
+    fn showing(
+        graph: &Graph,
+        variant: Variant<'_>,
+        isa: Isa,
+        cache: &PackedCache,
+        shown: Shown<'_>,
+    ) -> Result<Plan, PlanError> {
         let (precision, digest) = match variant {
             Variant::Baseline => (Precision::float(), None),
             Variant::Quantized { scheme, digest, reverted } => {
@@ -130,7 +157,7 @@ impl Plan {
                 });
             }
         }
-        lower::lower(graph, precision, digest, isa, cache, observed)
+        lower::lower(graph, precision, digest, isa, cache, shown)
     }
 
     /// The model inputs, in model order, with the layout a sample is to be written in.

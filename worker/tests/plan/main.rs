@@ -9,3 +9,4 @@ mod net;
 mod pools;
 mod runs;
 mod slow;
+mod weights;

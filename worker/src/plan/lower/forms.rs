@@ -6,7 +6,7 @@ use crate::plan::buffer::BufferKind;
 use crate::plan::instruction::Kernel;
 use crate::plan::layout::{Layout, Placement};
 use holdfast_common::graph::{OpId, TensorId};
-use holdfast_common::quantization::codes::{CodesError, quantize_weights};
+use holdfast_common::quantization::codes::quantize_weights;
 use holdfast_common::scheme::QuantParams;
 use ndarray::ArrayD;
 use std::sync::Arc;
@@ -62,8 +62,7 @@ impl Builder<'_> {
                 ),
             });
         };
-        let values =
-            quantized_values(array, params).map_err(|error| PlanError::Scheme { problem: error.to_string() })?;
+        let values = fake_quantized(array, params)?;
         let (placement, elements) = Placement::new(self.shape(tensor), layout, [0; 4]);
         let buffer = self.allocate(BufferKind::F32, &placement, elements);
         let mut stored = vec![0.0; elements];
@@ -171,19 +170,20 @@ impl Builder<'_> {
     }
 }
 
-/// The floats that the codes of a constant stand for.
-pub(super) fn quantized_values(constant: &ArrayD<f32>, params: &QuantParams) -> Result<ArrayD<f32>, CodesError> {
-    let mut values = quantize_weights(constant, params)?.mapv(f32::from);
-    for (index, value) in values.indexed_iter_mut() {
-        let slice = params.axis.map_or(0, |axis| index[axis]);
-        *value = params.scales[slice] * (*value - params.zero_points[slice] as f32);
-    }
-    Ok(values)
-}
-
 fn other_layout(layout: Layout) -> Layout {
     match layout {
         Layout::RowMajor => Layout::ChannelsLast,
         Layout::ChannelsLast => Layout::RowMajor,
     }
+}
+
+/// A float constant as its codes stand for it.
+pub(super) fn fake_quantized(array: &ArrayD<f32>, params: &QuantParams) -> Result<ArrayD<f32>, PlanError> {
+    let codes = quantize_weights(array, params).map_err(|error| PlanError::Scheme { problem: error.to_string() })?;
+    let mut values = codes.mapv(f32::from);
+    for (index, value) in values.indexed_iter_mut() {
+        let slice = params.axis.map_or(0, |axis| index[axis]);
+        *value = params.scales[slice] * (*value - params.zero_points[slice] as f32);
+    }
+    Ok(values)
 }

@@ -1,6 +1,6 @@
 //! Convolutions and products with constant weights: codes where the scheme says so, floats elsewhere.
 
-use super::forms::quantized_values;
+use super::forms::fake_quantized;
 use super::fusion::Clamp;
 use super::{Builder, Form, Layout, Value};
 use crate::plan::PlanError;
@@ -8,6 +8,7 @@ use crate::plan::cache::Packed;
 use crate::plan::instruction::Kernel;
 use crate::plan::part::{FloatPart, Int8Finish, Int8Part};
 use crate::plan::precision::ParamsId;
+use holdfast_common::Digest;
 use holdfast_common::graph::{ConvAttributes, OpId, OpKind, TensorId};
 use holdfast_common::quantization::codes::{quantize_bias, quantize_weights};
 use holdfast_common::scheme::QuantParams;
@@ -201,35 +202,44 @@ impl Builder<'_> {
                 }
             }
         };
-        let quantized = self.precision.codes(id, 0).zip(self.precision.weights(id, 1));
-        let Some((codes, params)) = quantized else { return self.float_product(id, window, weights, None, &bias) };
         let bias = self.precision.bias(&op.name).map_or(bias, <[f32]>::to_vec);
-        let symmetric = params.zero_points.iter().all(|zero_point| *zero_point == 0);
-        if symmetric && window.alpha == 1.0 && window.beta == 1.0 {
-            self.int8_product(id, window, codes, params, weights, &bias)
-        } else {
-            // No integer kernel: what the codes stand for, in float.
-            self.float_product(id, window, weights, Some(params), &bias)
+        if bias.len() != window.out_channels {
+            return Err(PlanError::Scheme {
+                problem: format!(
+                    "operation `{}` has {} output channels; the scheme has {} biases",
+                    op.name,
+                    window.out_channels,
+                    bias.len()
+                ),
+            });
+        }
+        let quantized = self.precision.codes(id, 0).zip(self.precision.weights(id, 1));
+        match quantized {
+            Some((codes, params)) if window.alpha == 1.0 && window.beta == 1.0 && is_symmetric(params) => {
+                self.int8_product(id, window, codes, params, weights, &bias)
+            }
+            _ => self.float_product(id, window, weights, &bias),
         }
     }
 
-    /// A product of floats; `quantized` weights are those that their codes stand for.
+    /// A product of floats; its weights are what their codes stand for where the scheme quantizes them alone, or where
+    /// integer kernels have no such product.
     fn float_product(
         &mut self,
         id: OpId,
         window: &Window,
         weights: &ArrayD<f32>,
-        quantized: Option<&QuantParams>,
         bias: &[f32],
     ) -> Result<(), PlanError> {
         let isa = self.isa;
-        let packed = self.cache.get(quantized.and(self.scheme), id, || {
-            let mut ordered = match quantized {
+        let params = self.precision.weights(id, 1);
+        // Schemes that differ in biases only share the packed weights.
+        let key = params.map(Digest::of_json).transpose();
+        let key = key.map_err(|error| PlanError::Scheme { problem: error.to_string() })?;
+        let packed = self.cache.get(key, id, || {
+            let mut ordered = match params {
+                Some(params) => window.reorder(&fake_quantized(weights, params)?),
                 None => window.reorder(weights),
-                Some(params) => {
-                    let real = quantized_values(weights, params);
-                    window.reorder(&real.map_err(|error| self.unsupported(id, error.to_string()))?)
-                }
             };
             if window.alpha != 1.0 {
                 ordered.iter_mut().for_each(|weight| *weight *= window.alpha);
@@ -290,17 +300,16 @@ impl Builder<'_> {
             None => params.scales.len() == 1,
             Some(axis) => axis == window.order.output_axis(),
         };
-        if !fits || bias.len() != window.out_channels {
+        if !fits {
             return Err(PlanError::Scheme {
                 problem: format!(
                     "operation `{}` has {} output channels along axis {} of its weights; the scheme has {} scales along \
-                     axis {:?} and {} biases",
+                     axis {:?}",
                     self.graph.op(id).name,
                     window.out_channels,
                     window.order.output_axis(),
                     params.scales.len(),
-                    params.axis,
-                    bias.len()
+                    params.axis
                 ),
             });
         }
@@ -432,6 +441,11 @@ impl Window {
     fn is_grouped(&self) -> bool {
         self.parts() > 1
     }
+}
+
+/// Whether the codes of weights can be multiplied as they are.
+fn is_symmetric(params: &QuantParams) -> bool {
+    params.zero_points.iter().all(|zero_point| *zero_point == 0)
 }
 
 fn pack_int8(
