@@ -1,10 +1,12 @@
 //! The `engine` section: accuracy-checker's data sets, annotations and metrics.
 
+use super::annotation::read_annotation;
 use super::document::{Node, Object, flatten};
+use super::metric::{Shared, read_metrics};
 use super::preprocessing::{ImageReader, read_steps};
-use super::{AnnotationSource, DataSource, DatasetConfig, Subsample};
-use holdfast_common::dataset::Preprocessing;
-use holdfast_common::metric::{MetricDefinition, MetricNameError, MetricSpec};
+use super::{DataSource, DatasetConfig, Subsample};
+use holdfast_common::dataset::{Preprocessing, Truth};
+use holdfast_common::metric::MetricSpec;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -75,12 +77,10 @@ fn read_dataset(node: &Node<'_>, common: Option<&Node<'_>>, directory: &Path) ->
              reader. `\"reader\": \"pillow_imread\"` means red first; \"opencv_imread\" silences this",
         );
     }
-    let metrics = dataset.get("metrics").map_or(Some(Vec::new()), |node| read_metrics(&node));
-    if let Some(node) = dataset.get("postprocessing")
-        && node.array().is_some_and(|list| !list.is_empty())
-    {
-        node.refuse("is not supported yet", Some("metrics read the model's outputs as they are"));
-    }
+    let shared = Shared { adapter: dataset.get("adapter"), postprocessing: dataset.get("postprocessing") };
+    let metric_list = dataset.get("metrics");
+    let metrics = metric_list.as_ref().map_or(Some(Vec::new()), |node| read_metrics(node, &shared));
+    shared.finish(&metric_list.and_then(|node| node.array()).unwrap_or_default());
     dataset.without_effect("batch", "every sample is computed by itself");
     dataset.without_effect("dataset_meta", "class names do not change a metric");
     dataset.finish();
@@ -88,10 +88,12 @@ fn read_dataset(node: &Node<'_>, common: Option<&Node<'_>>, directory: &Path) ->
     let (source, metrics) = (source?, metrics?);
     let annotation = annotation?;
     let is_folder = matches!(source, DataSource::Folder(_));
-    let unserved = |metric: &&MetricSpec| !is_folder || needs_targets(&metric.definition);
+    let unserved = |metric: &&MetricSpec| !is_folder || metric.definition.truth() != Truth::Label;
     if let (None, Some(metric), Some(node)) = (&annotation, metrics.iter().find(unserved), &source_node) {
         let problem = format!("comes without the truth that metric `{}` compares with", metric.name);
-        node.refuse(&problem, Some("add `annotation`: an .npy array of class indices, or of target values"));
+        let help =
+            format!("add `annotation` or `annotation_conversion`: {} are needed", metric.definition.truth().name());
+        node.refuse(&problem, Some(&help));
     }
     let Pipelines { every: preprocessing, by_input: input_preprocessing } = preprocessing?;
     let subsample = flatten(subsample)?;
@@ -122,48 +124,6 @@ fn read_source(node: &Node<'_>, directory: &Path) -> Option<DataSource> {
         return None;
     }
     Some(DataSource::Arrays(arrays))
-}
-
-/// The outer `None` is a mistake, the inner one the absence of labels.
-fn read_annotation(dataset: &Object<'_>, directory: &Path) -> Option<Option<AnnotationSource>> {
-    let (plain, conversion) = (dataset.get("annotation"), dataset.get("annotation_conversion"));
-    if let (Some(_), Some(node)) = (&plain, &conversion) {
-        node.refuse("stands beside `annotation`", Some("keep one of the two"));
-        return None;
-    }
-    match (plain, conversion) {
-        (Some(node), _) => annotation_file(&node, directory).map(Some),
-        (None, Some(node)) => read_conversion(&node, directory).map(Some),
-        (None, None) => Some(None),
-    }
-}
-
-fn annotation_file(node: &Node<'_>, directory: &Path) -> Option<AnnotationSource> {
-    let path = directory.join(node.string()?);
-    match path.extension().and_then(|extension| extension.to_str()) {
-        Some("npy") => Some(AnnotationSource::Array(path)),
-        Some("pickle" | "pkl" | "json" | "xml") => {
-            let help = "give a text file of lines `file index`, or an .npy array of class indices";
-            node.refuse("is in a format that is not read", Some(help));
-            None
-        }
-        _ => Some(AnnotationSource::LabelFile(path)),
-    }
-}
-
-fn read_conversion(node: &Node<'_>, directory: &Path) -> Option<AnnotationSource> {
-    let conversion = node.object()?;
-    let converter = conversion.required("converter")?;
-    if converter.string()? != "imagenet" {
-        converter.unsupported("\"imagenet\" reads a text file of lines `file index`");
-        return None;
-    }
-    conversion.only_boolean("has_background", false, "shift the class indices in the label file");
-    conversion.without_effect("labels_file", "class names do not change a metric");
-    conversion.without_effect("dataset_meta_file", "class names do not change a metric");
-    let file = conversion.required("annotation_file").and_then(|node| annotation_file(&node, directory));
-    conversion.finish();
-    file
 }
 
 fn read_subsample(node: &Node<'_>) -> Option<Subsample> {
@@ -244,66 +204,4 @@ fn read_pipelines(node: &Node<'_>, reader: ImageReader, source: Option<&DataSour
         by_input.insert(input, read_steps(&steps, reader)?);
     }
     Some(Pipelines { every: Preprocessing::default(), by_input })
-}
-
-fn read_metrics(node: &Node<'_>) -> Option<Vec<MetricSpec>> {
-    let mut metrics: Vec<MetricSpec> = Vec::new();
-    let mut complete = true;
-    for element in node.array()? {
-        let Some(metric) = read_metric(&element) else {
-            complete = false;
-            continue;
-        };
-        if metrics.iter().any(|other| other.name == metric.name) {
-            let problem = format!("has the name `{}` of a metric before it", metric.name);
-            element.refuse(&problem, Some("give one of them another `name`"));
-            complete = false;
-        }
-        metrics.push(metric);
-    }
-    complete.then_some(metrics)
-}
-
-fn read_metric(node: &Node<'_>) -> Option<MetricSpec> {
-    let metric = node.object()?;
-    let kind_node = metric.required("type")?;
-    let kind = kind_node.string()?;
-    let top_k = flatten(metric.get("top_k").map(|node| node.count(1)));
-    let definition = top_k.and_then(|top_k| match MetricDefinition::from_name(&kind, top_k) {
-        Ok(definition) => Some(definition),
-        Err(MetricNameError::Unknown { .. }) => {
-            kind_node.refuse_word(&kind, "is no metric of this release", &MetricDefinition::NAMES);
-            None
-        }
-        Err(error @ MetricNameError::TopK { .. }) => {
-            kind_node.refuse("contradicts `top_k`", Some(&error.to_string()));
-            None
-        }
-    });
-    let name = metric.get("name").map(|node| node.string());
-    let output = metric.get("output").map(|node| node.string());
-    metric.without_effect("presenter", "the report shows every metric");
-    metric.without_effect("reference", "the float model is the reference");
-    for key in ["threshold", "abs_threshold", "rel_threshold"] {
-        metric.without_effect(key, "the goal is set by `maximal_drop`");
-    }
-    metric.finish();
-    let definition = definition?;
-    let name = match name {
-        Some(name) => name?,
-        None => definition.default_name(),
-    };
-    Some(MetricSpec { name, output: flatten(output)?, definition })
-}
-
-/// Whether a metric compares outputs with target values, which no folder name can give.
-pub fn needs_targets(definition: &MetricDefinition) -> bool {
-    match definition {
-        MetricDefinition::Accuracy { .. }
-        | MetricDefinition::F1
-        | MetricDefinition::Precision
-        | MetricDefinition::Recall
-        | MetricDefinition::Matthews => false,
-        MetricDefinition::Mse | MetricDefinition::Rmse | MetricDefinition::Mae | MetricDefinition::Cosine => true,
-    }
 }

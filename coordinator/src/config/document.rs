@@ -214,6 +214,17 @@ impl<'d> Node<'d> {
         None
     }
 
+    /// The value under a key of an object, or at a position of a list; `None` where there is none.
+    pub(super) fn child(&self, key: &str) -> Option<Node<'d>> {
+        match self.value {
+            Value::Object(_) => {
+                self.object()?.entries().into_iter().find(|(name, _)| name == key).map(|(_, node)| node)
+            }
+            Value::Array(_) => self.array()?.into_iter().nth(key.parse().ok()?),
+            Value::StringLit(_) | Value::NumberLit(_) | Value::BooleanLit(_) | Value::NullKeyword(_) => None,
+        }
+    }
+
     /// A list's elements.
     pub(super) fn array(&self) -> Option<Vec<Node<'d>>> {
         let Value::Array(array) = self.value else {

@@ -2,9 +2,11 @@
 //!
 //! Never here: opening models or data, decisions about quality.
 
+mod annotation;
 mod data;
 mod document;
 mod ignored;
+mod metric;
 mod parameters;
 mod params;
 mod preprocessing;
@@ -12,10 +14,10 @@ mod problem;
 #[cfg(test)]
 mod tests;
 
-pub use data::needs_targets;
 pub use preprocessing::{ImageReader, Steps};
 pub use problem::{ConfigError, InvalidConfig, Problem, render};
 
+use crate::dataset::CocoNumbering;
 use document::{Context, Node};
 use holdfast_common::dataset::Preprocessing;
 use holdfast_common::metric::MetricSpec;
@@ -256,6 +258,15 @@ pub enum AnnotationSource {
     Array(PathBuf),
     /// A text file of lines `file index`.
     LabelFile(PathBuf),
+    /// A COCO `instances` file.
+    Coco {
+        /// The JSON file.
+        file: PathBuf,
+        /// How the model counts its categories.
+        numbering: CocoNumbering,
+    },
+    /// YOLO label files in this folder; `None`: where the images' path says `images`, but in `labels`.
+    Yolo(Option<PathBuf>),
 }
 
 /// How many samples are used.

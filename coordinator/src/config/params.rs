@@ -9,7 +9,7 @@ use super::{
     AccuracyConfig, Algorithm, DropType, Granularity, Ignored, Preset, QuantizationConfig, Symmetry, TargetDevice,
     TensorConfig,
 };
-use holdfast_common::metric::{MetricDefinition, MetricSpec};
+use holdfast_common::metric::MetricSpec;
 
 type Compression = (TargetDevice, Algorithm, QuantizationConfig);
 
@@ -198,9 +198,7 @@ fn check_type(node: &Node<'_>, metric: &MetricSpec) {
     let Some(kind) = node.string() else {
         return;
     };
-    let same = MetricDefinition::from_name(&kind, None)
-        .is_ok_and(|definition| std::mem::discriminant(&definition) == std::mem::discriminant(&metric.definition));
-    if !same {
+    if !metric.definition.is_called(&kind) {
         node.refuse(&format!("is \"{kind}\", but metric `{}` is of another type", metric.name), None);
     }
 }

@@ -11,10 +11,12 @@ mod observe;
 mod part;
 mod precision;
 mod rearrange;
+mod share;
 
 pub use cache::PackedCache;
 pub use layout::{Layout, Placement};
 pub use observe::Observation;
+pub use share::Fork;
 
 use buffer::{Arena, BufferId, BufferSpec};
 use holdfast_common::Digest;
@@ -210,20 +212,12 @@ impl Plan {
         mut write: impl FnMut(&Port, &mut [f32]) -> Result<(), E>,
         compute: impl FnOnce(&mut Arena) -> Result<R, E>,
     ) -> Result<R, E> {
-        let kept = self.arenas.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).pop();
-        let mut arena = kept.unwrap_or_else(|| {
-            let mut arena = Arena::new(&self.buffers);
-            for (buffer, values) in &self.constants {
-                arena.f32_mut(*buffer)[..values.len()].copy_from_slice(values);
+        self.with_arena(|arena| {
+            for port in &self.inputs {
+                write(port, arena.f32_mut(port.buffer))?;
             }
-            arena
-        });
-        for port in &self.inputs {
-            write(port, arena.f32_mut(port.buffer))?;
-        }
-        let result = compute(&mut arena);
-        self.arenas.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).push(arena);
-        result
+            compute(arena)
+        })
     }
 
     /// Runs one sample given as logical tensors.

@@ -214,16 +214,17 @@ impl Builder<'_> {
             });
         }
         let quantized = self.precision.codes(id, 0).zip(self.precision.weights(id, 1));
-        match quantized {
-            Some((codes, params)) if window.alpha == 1.0 && window.beta == 1.0 && is_symmetric(params) => {
-                self.int8_product(id, window, codes, params, weights, &bias)
-            }
-            _ => self.float_product(id, window, weights, &bias),
+        let Some((codes, params)) = quantized else { return self.float_product(id, window, weights, &bias) };
+        let symmetric = params.zero_points.iter().all(|zero_point| *zero_point == 0);
+        if symmetric && window.alpha == 1.0 && window.beta == 1.0 {
+            self.int8_product(id, window, codes, params, weights, &bias)
+        } else {
+            // No integer kernel: what the codes stand for, in float.
+            self.float_product(id, window, weights, &bias)
         }
     }
 
-    /// A product of floats; its weights are what their codes stand for where the scheme quantizes them alone, or where
-    /// integer kernels have no such product.
+    /// A product of floats; its weights are what their codes stand for where the scheme quantizes them.
     fn float_product(
         &mut self,
         id: OpId,
@@ -441,11 +442,6 @@ impl Window {
     fn is_grouped(&self) -> bool {
         self.parts() > 1
     }
-}
-
-/// Whether the codes of weights can be multiplied as they are.
-fn is_symmetric(params: &QuantParams) -> bool {
-    params.zero_points.iter().all(|zero_point| *zero_point == 0)
 }
 
 fn pack_int8(

@@ -1,0 +1,84 @@
+//! Where a data set's annotations lie: a file, or one of accuracy-checker's conversions.
+
+use super::AnnotationSource;
+use super::document::{Node, Object};
+use crate::dataset::CocoNumbering;
+use std::path::{Path, PathBuf};
+
+/// The outer `None` is a mistake, the inner one the absence of labels.
+pub(super) fn read_annotation(dataset: &Object<'_>, directory: &Path) -> Option<Option<AnnotationSource>> {
+    let (plain, conversion) = (dataset.get("annotation"), dataset.get("annotation_conversion"));
+    if let (Some(_), Some(node)) = (&plain, &conversion) {
+        node.refuse("stands beside `annotation`", Some("keep one of the two"));
+        return None;
+    }
+    match (plain, conversion) {
+        (Some(node), _) => annotation_file(&node, directory).map(Some),
+        (None, Some(node)) => read_conversion(&node, directory).map(Some),
+        (None, None) => Some(None),
+    }
+}
+
+fn annotation_file(node: &Node<'_>, directory: &Path) -> Option<AnnotationSource> {
+    let path = directory.join(node.string()?);
+    match path.extension().and_then(|extension| extension.to_str()) {
+        Some("npy") => Some(AnnotationSource::Array(path)),
+        Some("json") => Some(AnnotationSource::Coco { file: path, numbering: CocoNumbering::Contiguous }),
+        Some("pickle" | "pkl" | "xml") => {
+            let help = "give a text file of lines `file index`, an .npy array, or a COCO instances file (.json)";
+            node.refuse("is in a format that is not read", Some(help));
+            None
+        }
+        _ => Some(AnnotationSource::LabelFile(path)),
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Converter {
+    ImageNet,
+    Coco,
+    Yolo,
+}
+
+const CONVERTERS: [(&str, Converter); 3] =
+    [("imagenet", Converter::ImageNet), ("mscoco_detection", Converter::Coco), ("yolo_labeling", Converter::Yolo)];
+
+fn read_conversion(node: &Node<'_>, directory: &Path) -> Option<AnnotationSource> {
+    let conversion = node.object()?;
+    let converter = conversion.required("converter")?.choice(&CONVERTERS)?;
+    conversion.without_effect("labels_file", "class names do not change a metric");
+    conversion.without_effect("dataset_meta_file", "class names do not change a metric");
+    let path = |node: Node<'_>| node.string().map(|path| directory.join(path));
+    let source = match converter {
+        Converter::ImageNet => {
+            conversion.only_boolean("has_background", false, "shift the class indices in the label file");
+            conversion.required("annotation_file").and_then(|node| annotation_file(&node, directory))
+        }
+        Converter::Coco => {
+            conversion.without_effect("sort_annotations", "images are taken in the order of their names");
+            conversion.without_effect("images_dir", "images lie where `data_source` says");
+            let numbering = read_numbering(&conversion);
+            let file: Option<PathBuf> = conversion.required("annotation_file").and_then(path);
+            Some(AnnotationSource::Coco { file: file?, numbering: numbering? })
+        }
+        Converter::Yolo => {
+            conversion.without_effect("images_dir", "images lie where `data_source` says");
+            match conversion.get("annotation_directory") {
+                None => Some(AnnotationSource::Yolo(None)),
+                Some(node) => path(node).map(|folder| AnnotationSource::Yolo(Some(folder))),
+            }
+        }
+    };
+    conversion.finish();
+    source
+}
+
+fn read_numbering(conversion: &Object<'_>) -> Option<CocoNumbering> {
+    let flag = |key| conversion.get(key).map_or(Some(false), |node| node.boolean());
+    let (has_background, is_full) = (flag("has_background"), flag("use_full_label_map"));
+    Some(match (has_background?, is_full?) {
+        (_, true) => CocoNumbering::CategoryIds,
+        (true, false) => CocoNumbering::AfterBackground,
+        (false, false) => CocoNumbering::Contiguous,
+    })
+}
