@@ -1,7 +1,7 @@
 //! Who is told what happens while it happens: a terminal, a page, or nobody.
 
 use crate::evaluator::Stage;
-use crate::record::{RankingRecord, RoundRecord, StageRecord};
+use crate::record::{RankingRecord, RoundRecord, StageRecord, TrialRecord};
 
 /// Is told about starts and decisions; decides nothing.
 pub trait Observer: Send + Sync {
@@ -10,6 +10,9 @@ pub trait Observer: Send + Sync {
 
     /// A model was evaluated on the whole validation set.
     fn measured(&self, _stage: &StageRecord) {}
+
+    /// Parameters were tried on the hardest samples.
+    fn tried(&self, _trial: &TrialRecord) {}
 
     /// Groups were ranked.
     fn ranked(&self, _ranking: &RankingRecord) {}

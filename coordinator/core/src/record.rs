@@ -19,6 +19,8 @@ pub enum Outcome {
     MetByQuantization,
     /// The model quantized with the mixed preset is within the limits, no group is reverted.
     MetByMixedPreset,
+    /// The model quantized with tuned parameters is within the limits, no group is reverted.
+    MetByTuning,
     /// Within the limits with some groups reverted.
     MetByReverting {
         /// Groups reverted.
@@ -37,7 +39,10 @@ impl Outcome {
     /// Whether the limits hold for the answer.
     pub fn is_met(&self) -> bool {
         match self {
-            Outcome::MetByQuantization | Outcome::MetByMixedPreset | Outcome::MetByReverting { .. } => true,
+            Outcome::MetByQuantization
+            | Outcome::MetByMixedPreset
+            | Outcome::MetByTuning
+            | Outcome::MetByReverting { .. } => true,
             Outcome::NoUsableMetric | Outcome::NothingQuantizable | Outcome::NotMet { .. } => false,
         }
     }
@@ -66,6 +71,29 @@ pub struct StageRecord {
     pub values: Vec<f64>,
     /// Drops.
     pub drops: Vec<f64>,
+}
+
+/// Parameters that were tried on the samples that suffered most.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TrialRecord {
+    /// What is different from the best parameters before it.
+    pub change: String,
+    /// Metrics on these samples, in the order of [`RunRecord::metrics`]; `None` where one is not defined.
+    pub values: Vec<Option<f64>>,
+    /// How much worse than the reference (the parameters so far; in compat mode, the first trial) as a mean share over
+    /// metrics; negative is better, `None` where a metric is not defined.
+    pub error: Option<f64>,
+}
+
+/// The search for better quantization parameters.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TuningRecord {
+    /// The samples of all trials, ascending.
+    pub samples: Vec<SampleIndex>,
+    /// All trials, in order.
+    pub trials: Vec<TrialRecord>,
+    /// Whether the best trial was better on the whole validation set, and the search for groups began with it.
+    pub adopted: bool,
 }
 
 /// One ranking of groups.
@@ -164,6 +192,8 @@ pub struct RunRecord {
     pub bias_corrections: Vec<BiasCorrection>,
     /// Models evaluated before the search.
     pub stages: Vec<StageRecord>,
+    /// The tuning of parameters, where it was asked for and needed.
+    pub tuning: Option<TuningRecord>,
     /// All rankings.
     pub rankings: Vec<RankingRecord>,
     /// All rounds.
@@ -196,6 +226,7 @@ impl RunRecord {
             operations: 0,
             bias_corrections: Vec::new(),
             stages: Vec::new(),
+            tuning: None,
             rankings: Vec::new(),
             rounds: Vec::new(),
             counts: Counts::default(),

@@ -62,6 +62,20 @@ impl<E: Evaluator> Measure<'_, E> {
         answers.iter().map(|results| self.fold(stage, metric, results)).collect()
     }
 
+    /// All candidates side by side on these samples; all constrained metrics of each, NaN where one has none.
+    pub(super) async fn all(
+        &mut self,
+        stage: Stage,
+        candidates: Vec<Candidate>,
+        samples: &[SampleIndex],
+    ) -> Result<Vec<Vec<f64>>, CoreError> {
+        let answers = self.ask(stage, candidates, samples).await?;
+        let folded = |results: &Vec<SampleResult>| {
+            (0..self.constrained.len()).map(|metric| self.fold(stage, metric, results)).collect()
+        };
+        answers.iter().map(folded).collect()
+    }
+
     async fn ask(
         &mut self,
         stage: Stage,

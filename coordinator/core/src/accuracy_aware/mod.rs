@@ -11,6 +11,10 @@ mod ranking;
 #[cfg(test)]
 mod run_tests;
 mod search;
+mod trials;
+mod tuning;
+#[cfg(test)]
+mod tuning_tests;
 
 use crate::error::CoreError;
 use crate::evaluator::{Evaluator, Stage};
@@ -121,10 +125,28 @@ pub async fn run<E: Evaluator>(
             return Ok(conclude(record, measure, entering, outcome));
         }
     }
-    let Some(entering) = entering else { return Ok(conclude(record, measure, None, Outcome::NothingQuantizable)) };
+    let Some(mut entering) = entering else {
+        return Ok(conclude(record, measure, None, Outcome::NothingQuantizable));
+    };
 
-    record.bias_corrections.clone_from(&entering.quantized.corrections);
     let pool = pool(&mut measure, parameters, float).await?;
+    if parameters.tune_hyperparams {
+        let tuned = tuning::tune(&mut measure, parameters, &goal, &calibration, &pool, &entering).await?;
+        let (mut tuning, winner) = tuned;
+        if let Some(winner) = winner {
+            let new = Entering::of(&mut measure, &winner, &calibration, parameters.mode, &goal).await?;
+            note_stage(&mut record, observer, Stage::Tuning, Some(&winner), &new.measured.values, &goal);
+            tuning.adopted = tuning::is_better(&goal, parameters.mode, &new.drops, &entering.drops);
+            if tuning.adopted {
+                entering = new;
+            }
+        }
+        record.tuning = Some(tuning);
+        if goal.is_met(&entering.drops) {
+            return Ok(conclude(record, measure, Some(entering), Outcome::MetByTuning));
+        }
+    }
+    record.bias_corrections.clone_from(&entering.quantized.corrections);
     let state = State {
         reverted: BTreeSet::new(),
         samples: pool.reduce(&entering.measured.samples),
@@ -218,7 +240,12 @@ async fn calibrate<E: Evaluator>(
 ) -> Result<Calibration, CoreError> {
     let problem = measure.problem;
     let mut wanted = Vec::new();
-    for attempt in attempts {
+    let trials = match (parameters.tune_hyperparams, parameters.mode) {
+        (false, _) => Vec::new(),
+        (true, Mode::Compat) => trials::all_statistics(parameters.mode, &attempts[..1]),
+        (true, Mode::Default) => trials::all_statistics(parameters.mode, attempts),
+    };
+    for attempt in attempts.iter().chain(&trials) {
         let placement = place(problem.graph, attempt, parameters.mode)?;
         wanted.extend(wanted_statistics(problem.graph, &placement, attempt, parameters.mode));
     }
@@ -231,6 +258,7 @@ async fn calibrate<E: Evaluator>(
 
 /// A quantized model on the validation set.
 struct Entering {
+    parameters: QuantizationParameters,
     quantized: Quantized,
     digest: Digest,
     measured: Measured,
@@ -245,24 +273,35 @@ impl Entering {
         mode: Mode,
         goal: &Goal,
     ) -> Result<Entering, CoreError> {
-        let graph = measure.problem.graph;
-        let placement = place(graph, parameters, mode)?;
-        let quantized = quantize(measure.evaluator, graph, &placement, calibration, parameters, mode).await?;
-        let Passes { evaluations, samples } = quantized.passes;
-        measure.counts.add(Stage::Calibration, evaluations, samples, samples);
-        let unwritable = |source| CoreError::Json { what: "scheme", source };
-        let expected = quantized.scheme.digest().map_err(unwritable)?;
-        let bytes = serde_json::to_vec(&quantized.scheme).map_err(unwritable)?;
-        let digest = measure.evaluator.publish(bytes).await?;
-        if digest != expected {
-            return Err(CoreError::SchemeDigest { expected, found: digest });
-        }
+        let (quantized, digest) = publish(measure, parameters, calibration, mode).await?;
         let candidate = Candidate { scheme: Some(digest), reverted: Vec::new() };
         let samples = &measure.problem.validation.samples;
         let measured = measure.one(Stage::Quantized, candidate, samples).await?;
         let drops = goal.drops(&measured.values);
-        Ok(Entering { quantized, digest, measured, drops })
+        Ok(Entering { parameters: parameters.clone(), quantized, digest, measured, drops })
     }
+}
+
+/// Quantizes, and lets the workers have the scheme.
+async fn publish<E: Evaluator>(
+    measure: &mut Measure<'_, E>,
+    parameters: &QuantizationParameters,
+    calibration: &Calibration,
+    mode: Mode,
+) -> Result<(Quantized, Digest), CoreError> {
+    let graph = measure.problem.graph;
+    let placement = place(graph, parameters, mode)?;
+    let quantized = quantize(measure.evaluator, graph, &placement, calibration, parameters, mode).await?;
+    let Passes { evaluations, samples } = quantized.passes;
+    measure.counts.add(Stage::Calibration, evaluations, samples, samples);
+    let unwritable = |source| CoreError::Json { what: "scheme", source };
+    let expected = quantized.scheme.digest().map_err(unwritable)?;
+    let bytes = serde_json::to_vec(&quantized.scheme).map_err(unwritable)?;
+    let digest = measure.evaluator.publish(bytes).await?;
+    if digest != expected {
+        return Err(CoreError::SchemeDigest { expected, found: digest });
+    }
+    Ok((quantized, digest))
 }
 
 /// The pool that ranking subsets are picked from: all validation samples where the baseline was measured; otherwise a
@@ -276,7 +315,7 @@ async fn pool<E: Evaluator>(
     if let Some(float) = float {
         return Ok(Pool { positions: (0..all.len()).collect(), float });
     }
-    if parameters.max_iter_num == Some(0) {
+    if parameters.max_iter_num == Some(0) && !parameters.tune_hyperparams {
         return Ok(Pool { positions: Vec::new(), float: vec![Vec::new(); measure.constrained.len()] });
     }
     let wanted = (parameters.metric_subset_ratio * all.len() as f64).floor() as usize;
