@@ -131,6 +131,7 @@ impl Parameters {
         if self.tune_hyperparams {
             return Err(CoreError::NotSupported { parameter: "tune_hyperparams", value: "true" });
         }
+        self.search.check()?;
         if !self.quantization.use_fast_bias {
             return Err(CoreError::NotSupported { parameter: "use_fast_bias", value: "false" });
         }
