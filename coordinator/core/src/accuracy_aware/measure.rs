@@ -68,10 +68,14 @@ impl<E: Evaluator> Measure<'_, E> {
         candidates: Vec<Candidate>,
         samples: &[SampleIndex],
     ) -> Result<Vec<Vec<SampleResult>>, CoreError> {
+        let workload = |candidate: &Candidate| match candidate.scheme {
+            None => self.problem.baseline.unwrap_or(self.problem.validation.workload),
+            Some(_) => self.problem.validation.workload,
+        };
         let evaluations: Vec<Evaluation> = candidates
             .into_iter()
             .map(|candidate| Evaluation {
-                workload: self.problem.validation.workload,
+                workload: workload(&candidate),
                 candidate,
                 want: Want::Contributions,
                 samples: samples.to_vec(),

@@ -341,6 +341,7 @@ impl<'a> Flow<'a> {
     fn halved(&self, parameters: &QuantizationParameters, mode: Mode) -> BTreeSet<OpId> {
         let default = if mode == Mode::Compat { SaturationFix::FirstLayer } else { SaturationFix::No };
         let is_convolution = |id: OpId| matches!(self.graph.op(id).kind, OpKind::Conv(_) | OpKind::ConvTranspose(_));
+        let rescaled = parameters.rescaled.iter().filter_map(|name| self.graph.find_op(name));
         match parameters.saturation_fix.unwrap_or(default) {
             SaturationFix::No => BTreeSet::new(),
             SaturationFix::All => self
@@ -350,7 +351,7 @@ impl<'a> Flow<'a> {
                 .map(|(id, _)| id)
                 .collect(),
             SaturationFix::FirstLayer => {
-                let mut first = BTreeSet::new();
+                let mut first: BTreeSet<OpId> = rescaled.collect();
                 let mut open: Vec<TensorId> = self.graph.inputs.clone();
                 let mut seen: BTreeSet<TensorId> = open.iter().copied().collect();
                 while let Some(tensor) = open.pop() {
