@@ -4,9 +4,8 @@ mod quantization;
 mod search;
 
 pub use quantization::{
-    EndParameters, Estimator, EstimatorPreset, Granularity, Ignored, IgnoredOperation, LayerwiseTuning, ModelType,
-    Preset, QuantizationParameters, RangeEstimator, RangeEstimatorParameters, SaturationFix, StatisticKind,
-    TargetDevice, TensorParameters,
+    EndParameters, EstimatorPreset, Granularity, Ignored, IgnoredOperation, LayerwiseTuning, ModelType, Preset,
+    QuantizationParameters, RangeEstimatorParameters, SaturationFix, StatisticKind, TargetDevice, TensorParameters,
 };
 pub use search::{Budget, Latency, RankBy, SearchParameters, Selection, Strategy};
 

@@ -42,7 +42,7 @@ pub fn wanted_statistics(
     parameters: &QuantizationParameters,
     mode: Mode,
 ) -> Vec<StatisticSpec> {
-    let mut wanted = ranges::wanted(graph, placement, parameters);
+    let mut wanted = ranges::wanted(graph, placement);
     let correctable = correctable(graph, placement, parameters, mode);
     wanted.extend(correctable.iter().flat_map(|operation| operation.wanted(parameters, mode)));
     wanted

@@ -215,14 +215,15 @@ impl Builder<'_> {
         }
         let quantized = self.precision.codes(id, 0).zip(self.precision.weights(id, 1));
         match quantized {
-            Some((codes, params)) if window.alpha == 1.0 && window.beta == 1.0 => {
+            Some((codes, params)) if window.alpha == 1.0 && window.beta == 1.0 && is_symmetric(params) => {
                 self.int8_product(id, window, codes, params, weights, &bias)
             }
             _ => self.float_product(id, window, weights, &bias),
         }
     }
 
-    /// A product of floats; its weights are what their codes stand for where the scheme quantizes them alone.
+    /// A product of floats; its weights are what their codes stand for where the scheme quantizes them alone, or where
+    /// integer kernels have no such product.
     fn float_product(
         &mut self,
         id: OpId,
@@ -319,9 +320,6 @@ impl Builder<'_> {
                 return Err(self.unsupported(id, "the scheme has another number of weight scales than output channels"));
             }
         };
-        if params.zero_points.iter().any(|zero_point| *zero_point != 0) {
-            return Err(self.unsupported(id, "asymmetric weights have no kernel yet; use symmetric weights"));
-        }
         let input = self.codes_in(self.graph.op(id).inputs[0], codes, window.layout)?;
         let packed = self.cache.get(self.scheme, id, || {
             let codes = quantize_weights(weights, params).map_err(|error| self.unsupported(id, error.to_string()))?;
@@ -443,6 +441,11 @@ impl Window {
     fn is_grouped(&self) -> bool {
         self.parts() > 1
     }
+}
+
+/// Whether the codes of weights can be multiplied as they are.
+fn is_symmetric(params: &QuantParams) -> bool {
+    params.zero_points.iter().all(|zero_point| *zero_point == 0)
 }
 
 fn pack_int8(
