@@ -2,7 +2,9 @@
 
 use crate::evaluator::Stage;
 use crate::parameters::{Mode, Preset, Strategy};
+use crate::quantize::Passes;
 use crate::quantize::bias_correction::BiasCorrection;
+use crate::transform::{Transformation, Transformed};
 use holdfast_common::evaluation::SampleIndex;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -318,6 +320,8 @@ pub struct RunRecord {
     pub groups: usize,
     /// Quantizable operations there are.
     pub operations: usize,
+    /// What was done to the float model before it was quantized.
+    pub transformations: Vec<Transformation>,
     /// What became of every bias in the model the search began with.
     pub bias_corrections: Vec<BiasCorrection>,
     /// Models evaluated before the search.
@@ -362,6 +366,13 @@ pub struct RunRecord {
 }
 
 impl RunRecord {
+    /// Notes what was done to the model before the run.
+    pub fn add_transformations(&mut self, transformed: &Transformed) {
+        self.transformations.clone_from(&transformed.record);
+        let Passes { evaluations, samples } = transformed.passes;
+        self.counts.add(Stage::Calibration, evaluations, samples, samples);
+    }
+
     pub(crate) fn new(mode: Mode) -> RunRecord {
         RunRecord {
             mode,
@@ -371,6 +382,7 @@ impl RunRecord {
             limits: Vec::new(),
             groups: 0,
             operations: 0,
+            transformations: Vec::new(),
             bias_corrections: Vec::new(),
             stages: Vec::new(),
             tuning: None,

@@ -74,6 +74,7 @@ fn part<'a>(problem: &Problem<'a>, positions: &[usize], labels: Option<&'a [u32]
         graph: problem.graph,
         calibration: problem.calibration.clone(),
         validation: SampleSet { workload: all.workload, samples },
+        baseline: problem.baseline,
         metrics: problem.metrics,
         labels,
     }

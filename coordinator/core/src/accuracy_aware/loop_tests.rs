@@ -92,6 +92,7 @@ fn trace(table: &Table, parameters: Parameters) -> Result<Trace, CoreError> {
         graph: &graph,
         calibration: samples(b"calibration", 2),
         validation: samples(b"validation", 5),
+        baseline: None,
         metrics: &metrics,
         labels: None,
     };

@@ -92,7 +92,10 @@ impl<E: Evaluator> Measure<'_, E> {
 
     /// The evaluation of a candidate on validation samples.
     pub(super) fn evaluation(&self, candidate: Candidate, samples: Vec<SampleIndex>) -> Evaluation {
-        let workload = self.problem.validation.workload;
+        let workload = match candidate.scheme {
+            None => self.problem.baseline.unwrap_or(self.problem.validation.workload),
+            Some(_) => self.problem.validation.workload,
+        };
         Evaluation { workload, candidate, want: Want::Contributions, samples }
     }
 

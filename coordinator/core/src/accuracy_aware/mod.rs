@@ -67,6 +67,9 @@ pub struct Problem<'a> {
     pub calibration: SampleSet,
     /// Samples that decide about acceptance, and that the ranking subset is picked from.
     pub validation: SampleSet,
+    /// The validation workload of the model as it was given, where the graph's has been transformed: its metrics are
+    /// the baseline.
+    pub baseline: Option<Digest>,
     /// The metrics of the validation workload, in its order.
     pub metrics: &'a [(MetricSpec, Box<dyn Metric>)],
     /// Class labels of the validation samples, in their order, where there are any; flips are reported by them.

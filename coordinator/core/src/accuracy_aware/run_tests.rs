@@ -46,6 +46,7 @@ fn run_on(
         graph: &graph,
         calibration: samples(b"calibration", 4),
         validation: samples(b"validation", 20),
+        baseline: None,
         metrics: &metrics,
         labels: None,
     };
@@ -159,6 +160,7 @@ fn the_mixed_preset_is_tried_where_asked_and_the_better_of_the_two_goes_on() {
             graph: &graph,
             calibration: samples(b"calibration", 2),
             validation: samples(b"validation", 2),
+            baseline: None,
             metrics: &metrics,
             labels: None,
         };
@@ -210,7 +212,7 @@ fn nothing_to_quantize_and_no_metric_give_the_original_model() {
     let graph = chain(&["a"]);
     let evaluator = TableEvaluator::new(|_, _, _| Vec::new());
     let (calibration, validation) = (samples(b"calibration", 1), samples(b"validation", 1));
-    let problem = Problem { graph: &graph, calibration, validation, metrics: &[], labels: None };
+    let problem = Problem { graph: &graph, calibration, validation, baseline: None, metrics: &[], labels: None };
     let conclusion = run_ready(run(&evaluator, &problem, &Parameters::default(), &Silent)).expect("a conclusion");
     assert_eq!(conclusion.record.outcome, Outcome::NoUsableMetric);
 }
@@ -226,7 +228,7 @@ fn an_unknown_metric_and_an_empty_set_are_errors() {
     let metrics = table_metrics(&[("quality", HigherBetter)]);
     let evaluator = TableEvaluator::new(|_, _, _| Vec::new());
     let (calibration, validation) = (samples(b"calibration", 1), samples(b"validation", 0));
-    let problem = Problem { graph: &graph, calibration, validation, metrics: &metrics, labels: None };
+    let problem = Problem { graph: &graph, calibration, validation, baseline: None, metrics: &metrics, labels: None };
     let error = run_ready(run(&evaluator, &problem, &Parameters::default(), &Silent)).expect_err("no samples");
     assert!(matches!(error, CoreError::NoSamples("validation")));
 }
@@ -237,7 +239,7 @@ fn an_answer_of_another_length_is_an_error() {
     let metrics = table_metrics(&[("quality", HigherBetter)]);
     let evaluator = TableEvaluator::new(|_, _, _| vec![SampleResult { parts: vec![vec![1.0]] }]);
     let (calibration, validation) = (samples(b"calibration", 1), samples(b"validation", 2));
-    let problem = Problem { graph: &graph, calibration, validation, metrics: &metrics, labels: None };
+    let problem = Problem { graph: &graph, calibration, validation, baseline: None, metrics: &metrics, labels: None };
     let error = run_ready(run(&evaluator, &problem, &Parameters::default(), &Silent)).expect_err("one of two");
     assert!(matches!(error, CoreError::Answer { what: "samples", found: 1, expected: 2, .. }));
 }

@@ -121,6 +121,7 @@ fn tuned(
         validation: samples(b"validation", 30),
         metrics: &metrics,
         labels: None,
+        baseline: None,
     };
     let mut parameters = Parameters {
         mode,
