@@ -1,68 +1,23 @@
-//! The `engine` section: accuracy-checker's data sets, annotations and metrics.
+//! A data set in accuracy-checker's words: samples, annotations, reader, preprocessing, metrics.
 
-use super::document::{Node, Object, flatten};
+use super::document::{Node, Object};
+use super::keys::{CONVERSIONS, DATASET, READER};
+use super::metrics::{needs_targets, read_metrics};
 use super::preprocessing::{ImageReader, read_steps};
-use super::{AnnotationSource, DataSource, DatasetConfig, Subsample};
+use super::request::{AnnotationSource, DataSource, DatasetConfig, Subsample};
 use holdfast_common::dataset::Preprocessing;
-use holdfast_common::metric::{MetricDefinition, MetricNameError, MetricSpec};
+use holdfast_common::metric::MetricSpec;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-const INLINE: &str = "describe the data inline under `datasets`";
-
-/// Validation and calibration data; the second is `None` where one data set serves both.
-pub(super) fn read_engine(node: &Node<'_>, directory: &Path) -> Option<(DatasetConfig, Option<DatasetConfig>)> {
-    let engine = node.object()?;
-    if let Some(node) = engine.get("type")
-        && node.choice(&[("accuracy_checker", true), ("simplified", false)]) == Some(false)
-    {
-        node.unsupported("use \"accuracy_checker\" and describe the data, with labels, under `datasets`");
-        return None;
-    }
-    for key in ["config", "module", "module_config"] {
-        if let Some(node) = engine.get(key) {
-            node.unsupported(INLINE);
-            return None;
-        }
-    }
-    engine.without_effect("name", "the model is named by `model.model_name`");
-    engine.without_effect("launchers", "Holdfast runs the model itself");
-    engine.without_effect("device", "workers say themselves what they run on");
-    for key in ["stat_requests_number", "eval_requests_number"] {
-        engine.without_effect(key, "samples run side by side on all workers");
-    }
-    let datasets = engine.required("datasets");
-    engine.finish();
-    let datasets = datasets?;
-    if datasets.is_object() { read_pair(&datasets, directory) } else { read_single(&datasets, directory) }
-}
-
-fn read_single(node: &Node<'_>, directory: &Path) -> Option<(DatasetConfig, Option<DatasetConfig>)> {
-    let list = node.array()?;
-    let [only] = list.as_slice() else {
-        let help = "for two data sets write {\"optimization\": {…}, \"evaluation\": {…}}";
-        node.refuse(&format!("should hold one data set, but holds {}", list.len()), Some(help));
-        return None;
-    };
-    Some((read_dataset(only, None, directory)?, None))
-}
-
-fn read_pair(node: &Node<'_>, directory: &Path) -> Option<(DatasetConfig, Option<DatasetConfig>)> {
-    let pair = node.object()?;
-    let common = pair.get("preprocessing");
-    let validation = pair.required("evaluation").and_then(|node| read_dataset(&node, common.as_ref(), directory));
-    let calibration = pair.required("optimization").map(|node| read_dataset(&node, common.as_ref(), directory));
-    pair.finish();
-    Some((validation?, Some(calibration??)))
-}
-
-fn read_dataset(node: &Node<'_>, common: Option<&Node<'_>>, directory: &Path) -> Option<DatasetConfig> {
-    let dataset = node.object()?;
-    let name = dataset.get("name").map_or(Some("dataset".to_owned()), |node| node.string());
+/// Reads one data set; `common` is the preprocessing of those that have none of their own.
+pub(super) fn read_dataset(node: &Node<'_>, common: Option<&Node<'_>>, directory: &Path) -> Option<DatasetConfig> {
+    let dataset = node.section(&DATASET)?;
+    let name = dataset.or("name", "dataset".to_owned(), Node::string);
     let source_node = dataset.required("data_source");
     let source = source_node.as_ref().and_then(|node| read_source(node, directory));
     let annotation = read_annotation(&dataset, directory);
-    let subsample = dataset.get("subsample_size").map(|node| read_subsample(&node));
+    let subsample = dataset.optional("subsample_size", read_subsample);
     let reader = read_reader(&dataset, source.as_ref());
     let steps = dataset.get("preprocessing");
     let preprocessing = match steps.as_ref().or(common) {
@@ -75,7 +30,7 @@ fn read_dataset(node: &Node<'_>, common: Option<&Node<'_>>, directory: &Path) ->
              reader. `\"reader\": \"pillow_imread\"` means red first; \"opencv_imread\" silences this",
         );
     }
-    let metrics = dataset.get("metrics").map_or(Some(Vec::new()), |node| read_metrics(&node));
+    let metrics = dataset.or("metrics", Vec::new(), read_metrics);
     if let Some(node) = dataset.get("postprocessing")
         && node.array().is_some_and(|list| !list.is_empty())
     {
@@ -83,7 +38,6 @@ fn read_dataset(node: &Node<'_>, common: Option<&Node<'_>>, directory: &Path) ->
     }
     dataset.without_effect("batch", "every sample is computed by itself");
     dataset.without_effect("dataset_meta", "class names do not change a metric");
-    dataset.finish();
 
     let (source, metrics) = (source?, metrics?);
     let annotation = annotation?;
@@ -94,8 +48,8 @@ fn read_dataset(node: &Node<'_>, common: Option<&Node<'_>>, directory: &Path) ->
         node.refuse(&problem, Some("add `annotation`: an .npy array of class indices, or of target values"));
     }
     let Pipelines { every: preprocessing, by_input: input_preprocessing } = preprocessing?;
-    let subsample = flatten(subsample)?;
-    Some(DatasetConfig { name: name?, source, annotation, subsample, preprocessing, input_preprocessing, metrics })
+    let (name, subsample) = (name?, subsample?);
+    Some(DatasetConfig { name, source, annotation, subsample, preprocessing, input_preprocessing, metrics })
 }
 
 fn read_source(node: &Node<'_>, directory: &Path) -> Option<DataSource> {
@@ -151,19 +105,39 @@ fn annotation_file(node: &Node<'_>, directory: &Path) -> Option<AnnotationSource
     }
 }
 
+/// Converters of accuracy-checker that are known by name; those with a section in [`CONVERSIONS`] are there.
+const CONVERTERS: [(&str, bool); 14] = [
+    ("imagenet", true),
+    ("cifar", false),
+    ("mnist", false),
+    ("mnist_csv", false),
+    ("mscoco_detection", false),
+    ("mscoco_segmentation", false),
+    ("mscoco_keypoints", false),
+    ("coco_panoptic", false),
+    ("voc_detection", false),
+    ("voc_segmentation", false),
+    ("cityscapes", false),
+    ("common_semantic_segmentation", false),
+    ("ade20k", false),
+    ("squad", false),
+];
+
 fn read_conversion(node: &Node<'_>, directory: &Path) -> Option<AnnotationSource> {
     let conversion = node.object()?;
     let converter = conversion.required("converter")?;
-    if converter.string()? != "imagenet" {
-        converter.unsupported("\"imagenet\" reads a text file of lines `file index`");
+    if !converter.choice(&CONVERTERS)? {
+        converter.unsupported("\"imagenet\" reads a text file of lines `file index`; class folders need no annotation");
         return None;
     }
+    let [imagenet] = CONVERSIONS;
+    conversion.refuse_unknown(imagenet, Some("converter"));
     conversion.only_boolean("has_background", false, "shift the class indices in the label file");
-    conversion.without_effect("labels_file", "class names do not change a metric");
-    conversion.without_effect("dataset_meta_file", "class names do not change a metric");
-    let file = conversion.required("annotation_file").and_then(|node| annotation_file(&node, directory));
-    conversion.finish();
-    file
+    for key in ["labels_file", "dataset_meta_file"] {
+        conversion.without_effect(key, "class names do not change a metric");
+    }
+    conversion.without_effect("images_dir", "files are named relative to `data_source`");
+    conversion.required("annotation_file").and_then(|node| annotation_file(&node, directory))
 }
 
 fn read_subsample(node: &Node<'_>) -> Option<Subsample> {
@@ -187,7 +161,9 @@ fn read_reader(dataset: &Object<'_>, source: Option<&DataSource>) -> ImageReader
         ("pillow_imread", ImageReader::Rgb),
         ("numpy_reader", ImageReader::Array),
     ];
-    let declared = dataset.get("reader").map(|node| named_type(&node).unwrap_or(node));
+    let declared = dataset.get("reader");
+    let declared =
+        declared.and_then(|node| if node.is_object() { node.section(&READER)?.required("type") } else { Some(node) });
     let declared = declared.as_ref().and_then(|node| Some((node, node.choice(&words)?)));
     let is_folder = matches!(source, Some(DataSource::Folder(_)) | None);
     match declared {
@@ -199,17 +175,6 @@ fn read_reader(dataset: &Object<'_>, source: Option<&DataSource>) -> ImageReader
         None if is_folder => ImageReader::Bgr,
         None => ImageReader::Array,
     }
-}
-
-/// The `type` of a reader that is written as an object.
-fn named_type<'d>(node: &Node<'d>) -> Option<Node<'d>> {
-    if !node.is_object() {
-        return None;
-    }
-    let object = node.object()?;
-    let named = object.required("type");
-    object.finish();
-    named
 }
 
 /// Whether some step says which order the channels have, or that there is one channel only.
@@ -244,66 +209,4 @@ fn read_pipelines(node: &Node<'_>, reader: ImageReader, source: Option<&DataSour
         by_input.insert(input, read_steps(&steps, reader)?);
     }
     Some(Pipelines { every: Preprocessing::default(), by_input })
-}
-
-fn read_metrics(node: &Node<'_>) -> Option<Vec<MetricSpec>> {
-    let mut metrics: Vec<MetricSpec> = Vec::new();
-    let mut complete = true;
-    for element in node.array()? {
-        let Some(metric) = read_metric(&element) else {
-            complete = false;
-            continue;
-        };
-        if metrics.iter().any(|other| other.name == metric.name) {
-            let problem = format!("has the name `{}` of a metric before it", metric.name);
-            element.refuse(&problem, Some("give one of them another `name`"));
-            complete = false;
-        }
-        metrics.push(metric);
-    }
-    complete.then_some(metrics)
-}
-
-fn read_metric(node: &Node<'_>) -> Option<MetricSpec> {
-    let metric = node.object()?;
-    let kind_node = metric.required("type")?;
-    let kind = kind_node.string()?;
-    let top_k = flatten(metric.get("top_k").map(|node| node.count(1)));
-    let definition = top_k.and_then(|top_k| match MetricDefinition::from_name(&kind, top_k) {
-        Ok(definition) => Some(definition),
-        Err(MetricNameError::Unknown { .. }) => {
-            kind_node.refuse_word(&kind, "is no metric of this release", &MetricDefinition::NAMES);
-            None
-        }
-        Err(error @ MetricNameError::TopK { .. }) => {
-            kind_node.refuse("contradicts `top_k`", Some(&error.to_string()));
-            None
-        }
-    });
-    let name = metric.get("name").map(|node| node.string());
-    let output = metric.get("output").map(|node| node.string());
-    metric.without_effect("presenter", "the report shows every metric");
-    metric.without_effect("reference", "the float model is the reference");
-    for key in ["threshold", "abs_threshold", "rel_threshold"] {
-        metric.without_effect(key, "the goal is set by `maximal_drop`");
-    }
-    metric.finish();
-    let definition = definition?;
-    let name = match name {
-        Some(name) => name?,
-        None => definition.default_name(),
-    };
-    Some(MetricSpec { name, output: flatten(output)?, definition })
-}
-
-/// Whether a metric compares outputs with target values, which no folder name can give.
-pub fn needs_targets(definition: &MetricDefinition) -> bool {
-    match definition {
-        MetricDefinition::Accuracy { .. }
-        | MetricDefinition::F1
-        | MetricDefinition::Precision
-        | MetricDefinition::Recall
-        | MetricDefinition::Matthews => false,
-        MetricDefinition::Mse | MetricDefinition::Rmse | MetricDefinition::Mae | MetricDefinition::Cosine => true,
-    }
 }
