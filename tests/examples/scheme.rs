@@ -11,9 +11,7 @@ use holdfast_common::onnx::NoExternalData;
 use holdfast_core::accuracy_aware::SampleSet;
 use holdfast_core::evaluator::{Evaluator, EvaluatorError, Stage};
 use holdfast_core::parameters::{Granularity, Mode, Preset, QuantizationParameters};
-use holdfast_core::quantize::calibration::Calibration;
-use holdfast_core::quantize::default_quantization::{quantize, wanted_statistics};
-use holdfast_core::quantize::placement::place;
+use holdfast_core::quantize::calibrate_and_quantize;
 use holdfast_kernels::Isa;
 use holdfast_worker::plan::{Observation, PackedCache, Plan, PlanError, Variant};
 use ndarray::{ArrayD, Axis};
@@ -31,7 +29,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             "--weights" if arguments.next().as_deref() == Some("pertensor") => {
                 parameters.weights.granularity = Some(Granularity::PerTensor);
             }
-            "--bias" if arguments.next().as_deref() == Some("model") => parameters.use_fast_bias = false,
+            "--bias" if arguments.next().as_deref() == Some("model") => parameters.threshold = Some(f64::MIN_POSITIVE),
             _ => plain.push(argument),
         }
     }
@@ -46,16 +44,13 @@ fn main() -> Result<(), Box<dyn Error>> {
     shape[0] = 1;
     let input = model.inputs().first().ok_or("the model has no input")?;
     let graph = model.graph(&BTreeMap::from([(input.name.clone(), shape)]))?;
-    let placement = place(&graph, &parameters, Mode::Default)?;
-    let wanted = wanted_statistics(&graph, &placement, &parameters, Mode::Default);
     let local = Local { graph, inputs, published: Mutex::new(BTreeMap::new()) };
     let workload = Digest::of(b"an array");
     let samples = (0..local.inputs.shape()[0] as u32).map(SampleIndex).collect();
     let set = SampleSet { workload, samples };
     let runtime = tokio::runtime::Builder::new_current_thread().build()?;
-    let calibration = runtime.block_on(Calibration::collect(&local, &set, wanted))?;
-    let Local { graph, .. } = local;
-    let quantized = quantize(&graph, &placement, &calibration, &parameters, Mode::Default)?;
+    let quantized = calibrate_and_quantize(&local, &local.graph, &set, &parameters, Mode::Default);
+    let quantized = runtime.block_on(quantized)?;
     std::fs::write(output, serde_json::to_vec(&quantized.scheme)?)?;
     for group in &quantized.scheme.groups {
         println!("{}: {}", group.name, group.operations.join(", "));
@@ -113,7 +108,7 @@ impl Evaluator for Local {
     ) -> Result<Vec<Vec<SampleResult>>, EvaluatorError> {
         let results = evaluations.iter().map(|evaluation| match &evaluation.want {
             Want::Statistics(list) => self.statistics(list).map_err(|error| error.to_string()),
-            Want::Contributions => Err("only statistics are taken here".to_owned()),
+            Want::Contributions | Want::Distance => Err("only statistics are taken here".to_owned()),
         });
         results.map(|result| result.map_err(|message| EvaluatorError::Failed { stage, message })).collect()
     }

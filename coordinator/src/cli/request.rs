@@ -114,7 +114,7 @@ fn annotation(path: &Path) -> AnnotationSource {
 
 /// A metric by its type word; accuracy's k is part of it.
 fn metric(word: &str) -> Result<MetricSpec, ConfigError> {
-    match MetricDefinition::from_name(word, None) {
+    match MetricDefinition::from_parameters(word, &serde_json::Map::new()) {
         Ok(definition) => Ok(MetricSpec { name: definition.default_name(), output: None, definition }),
         Err(error) => Err(ConfigError::Option { option: "--metric", problem: error.to_string() }),
     }

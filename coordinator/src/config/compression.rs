@@ -5,7 +5,6 @@
 
 use super::document::{Node, Object};
 use super::keys::{ACCURACY_AWARE, ALGORITHM, COMPRESSION, DEFAULT_QUANTIZATION, METRIC_CHOICE};
-use super::metrics::is_of_type;
 use super::quantization::{Quantization, read_quantization};
 use super::request::Algorithm;
 use holdfast_common::metric::MetricSpec;
@@ -211,7 +210,7 @@ fn read_metric_choice(node: &Node<'_>, metrics: Option<&[MetricSpec]>) -> Option
     let metric = entry.required("name").and_then(|node| find_metric(&node, metrics));
     let kind = entry.optional("type", Node::string)?;
     if let (Some(node), Some(word), Some(metric)) = (entry.get("type"), kind, metric)
-        && !is_of_type(metric, &word)
+        && !metric.definition.is_called(&word)
     {
         node.refuse(&format!("is \"{word}\", but metric `{}` is of another type", metric.name), None);
     }
@@ -226,7 +225,7 @@ fn find_metric<'m>(node: &Node<'_>, metrics: Option<&'m [MetricSpec]>) -> Option
         return Some(metric);
     }
     if let [only] = metrics
-        && is_of_type(only, &name)
+        && only.definition.is_called(&name)
     {
         return Some(only);
     }

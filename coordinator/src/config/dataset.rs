@@ -1,18 +1,30 @@
 //! A data set in accuracy-checker's words: samples, annotations, reader, preprocessing, metrics.
 
+use super::annotation::read_annotation;
 use super::document::{Node, Object};
-use super::keys::{CONVERSIONS, DATASET, READER};
-use super::metrics::{needs_targets, read_metrics};
+use super::keys::{DATASET, READER};
+use super::metric::{Shared, read_metrics};
 use super::preprocessing::{ImageReader, read_steps};
-use super::request::{AnnotationSource, DataSource, DatasetConfig, Subsample};
-use holdfast_common::dataset::Preprocessing;
+use super::request::{DataSource, DatasetConfig, Subsample};
+use holdfast_common::dataset::{Preprocessing, Truth};
 use holdfast_common::metric::MetricSpec;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-/// Reads one data set; `common` is the preprocessing of those that have none of their own.
-pub(super) fn read_dataset(node: &Node<'_>, common: Option<&Node<'_>>, directory: &Path) -> Option<DatasetConfig> {
+/// What a data set takes over from what stands around it.
+pub(super) struct Surroundings<'d, 'p> {
+    /// Relative paths are taken from here.
+    pub(super) directory: &'p Path,
+    /// Preprocessing of data sets that have none of their own.
+    pub(super) preprocessing: Option<Node<'d>>,
+    /// What the model's outputs mean, where a launcher says so.
+    pub(super) adapter: Option<Node<'d>>,
+}
+
+/// Reads one data set.
+pub(super) fn read_dataset(node: &Node<'_>, surroundings: &Surroundings<'_, '_>) -> Option<DatasetConfig> {
     let dataset = node.section(&DATASET)?;
+    let directory = surroundings.directory;
     let name = dataset.or("name", "dataset".to_owned(), Node::string);
     let source_node = dataset.required("data_source");
     let source = source_node.as_ref().and_then(|node| read_source(node, directory));
@@ -20,21 +32,25 @@ pub(super) fn read_dataset(node: &Node<'_>, common: Option<&Node<'_>>, directory
     let subsample = dataset.optional("subsample_size", read_subsample);
     let reader = read_reader(&dataset, source.as_ref());
     let steps = dataset.get("preprocessing");
-    let preprocessing = match steps.as_ref().or(common) {
+    let preprocessing = match steps.as_ref().or(surroundings.preprocessing.as_ref()) {
         None => Some(Pipelines { every: Preprocessing::default(), by_input: BTreeMap::new() }),
         Some(node) => read_pipelines(node, reader, source.as_ref()),
     };
-    if reader == ImageReader::Bgr && dataset.get("reader").is_none() && !mentions_channels(steps.as_ref().or(common)) {
+    if reader == ImageReader::Bgr
+        && dataset.get("reader").is_none()
+        && !mentions_channels(steps.as_ref().or(surroundings.preprocessing.as_ref()))
+    {
         dataset.node().warn(
             "does not say in which order the model reads channels: blue first, as with accuracy-checker's default \
              reader. `\"reader\": \"pillow_imread\"` means red first; \"opencv_imread\" silences this",
         );
     }
-    let metrics = dataset.or("metrics", Vec::new(), read_metrics);
-    if let Some(node) = dataset.get("postprocessing")
-        && node.array().is_some_and(|list| !list.is_empty())
-    {
-        node.refuse("is not supported yet", Some("metrics read the model's outputs as they are"));
+    let adapter = dataset.get("adapter").or_else(|| surroundings.adapter.clone());
+    let shared = Shared { adapter, postprocessing: dataset.get("postprocessing") };
+    let metric_list = dataset.get("metrics");
+    let metrics = metric_list.as_ref().map_or(Some(Vec::new()), |node| read_metrics(node, &shared));
+    if metric_list.is_some() {
+        shared.finish(&metric_list.and_then(|node| node.array()).unwrap_or_default());
     }
     dataset.without_effect("batch", "every sample is computed by itself");
     dataset.without_effect("dataset_meta", "class names do not change a metric");
@@ -42,10 +58,11 @@ pub(super) fn read_dataset(node: &Node<'_>, common: Option<&Node<'_>>, directory
     let (source, metrics) = (source?, metrics?);
     let annotation = annotation?;
     let is_folder = matches!(source, DataSource::Folder(_));
-    let unserved = |metric: &&MetricSpec| !is_folder || needs_targets(&metric.definition);
+    let unserved = |metric: &&MetricSpec| !is_folder || metric.definition.truth() != Truth::Label;
     if let (None, Some(metric), Some(node)) = (&annotation, metrics.iter().find(unserved), &source_node) {
         let problem = format!("comes without the truth that metric `{}` compares with", metric.name);
-        node.refuse(&problem, Some("add `annotation`: an .npy array of class indices, or of target values"));
+        let needed = metric.definition.truth().name();
+        node.refuse(&problem, Some(&format!("add `annotation` or `annotation_conversion`: {needed} are needed")));
     }
     let Pipelines { every: preprocessing, by_input: input_preprocessing } = preprocessing?;
     let (name, subsample) = (name?, subsample?);
@@ -76,68 +93,6 @@ fn read_source(node: &Node<'_>, directory: &Path) -> Option<DataSource> {
         return None;
     }
     Some(DataSource::Arrays(arrays))
-}
-
-/// The outer `None` is a mistake, the inner one the absence of labels.
-fn read_annotation(dataset: &Object<'_>, directory: &Path) -> Option<Option<AnnotationSource>> {
-    let (plain, conversion) = (dataset.get("annotation"), dataset.get("annotation_conversion"));
-    if let (Some(_), Some(node)) = (&plain, &conversion) {
-        node.refuse("stands beside `annotation`", Some("keep one of the two"));
-        return None;
-    }
-    match (plain, conversion) {
-        (Some(node), _) => annotation_file(&node, directory).map(Some),
-        (None, Some(node)) => read_conversion(&node, directory).map(Some),
-        (None, None) => Some(None),
-    }
-}
-
-fn annotation_file(node: &Node<'_>, directory: &Path) -> Option<AnnotationSource> {
-    let path = directory.join(node.string()?);
-    match path.extension().and_then(|extension| extension.to_str()) {
-        Some("npy") => Some(AnnotationSource::Array(path)),
-        Some("pickle" | "pkl" | "json" | "xml") => {
-            let help = "give a text file of lines `file index`, or an .npy array of class indices";
-            node.refuse("is in a format that is not read", Some(help));
-            None
-        }
-        _ => Some(AnnotationSource::LabelFile(path)),
-    }
-}
-
-/// Converters of accuracy-checker that are known by name; those with a section in [`CONVERSIONS`] are there.
-const CONVERTERS: [(&str, bool); 14] = [
-    ("imagenet", true),
-    ("cifar", false),
-    ("mnist", false),
-    ("mnist_csv", false),
-    ("mscoco_detection", false),
-    ("mscoco_segmentation", false),
-    ("mscoco_keypoints", false),
-    ("coco_panoptic", false),
-    ("voc_detection", false),
-    ("voc_segmentation", false),
-    ("cityscapes", false),
-    ("common_semantic_segmentation", false),
-    ("ade20k", false),
-    ("squad", false),
-];
-
-fn read_conversion(node: &Node<'_>, directory: &Path) -> Option<AnnotationSource> {
-    let conversion = node.object()?;
-    let converter = conversion.required("converter")?;
-    if !converter.choice(&CONVERTERS)? {
-        converter.unsupported("\"imagenet\" reads a text file of lines `file index`; class folders need no annotation");
-        return None;
-    }
-    let [imagenet] = CONVERSIONS;
-    conversion.refuse_unknown(imagenet, Some("converter"));
-    conversion.only_boolean("has_background", false, "shift the class indices in the label file");
-    for key in ["labels_file", "dataset_meta_file"] {
-        conversion.without_effect(key, "class names do not change a metric");
-    }
-    conversion.without_effect("images_dir", "files are named relative to `data_source`");
-    conversion.required("annotation_file").and_then(|node| annotation_file(&node, directory))
 }
 
 fn read_subsample(node: &Node<'_>) -> Option<Subsample> {

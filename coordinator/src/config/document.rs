@@ -199,7 +199,7 @@ impl<'d> Node<'d> {
         }
     }
 
-    fn child(&self, value: &'d Tree, path: String) -> Node<'d> {
+    fn at(&self, value: &'d Tree, path: String) -> Node<'d> {
         Node { findings: self.findings, source: self.source, value, path, owner: self.owner }
     }
 
@@ -238,8 +238,17 @@ impl<'d> Node<'d> {
     /// An object with the keys of a section; all others are refused.
     pub(super) fn section(&self, section: &Section) -> Option<Object<'d>> {
         let object = self.object()?;
-        object.refuse_unknown(section, None);
+        object.refuse_unknown(section, &[]);
         Some(object)
+    }
+
+    /// The value under a key of an object, or at a position of a list; `None` where there is none.
+    pub(super) fn child(&self, key: &str) -> Option<Node<'d>> {
+        match self.value.content {
+            Content::Object(_) => self.object()?.get(key),
+            Content::List(_) => self.array()?.into_iter().nth(key.parse().ok()?),
+            Content::Null | Content::Boolean(_) | Content::Number(_) | Content::Text(_) => None,
+        }
     }
 
     /// A list's elements.
@@ -248,7 +257,7 @@ impl<'d> Node<'d> {
             self.expected_structure("a list");
             return None;
         };
-        let element = |(index, value)| self.child(value, format!("{}[{index}]", self.path));
+        let element = |(index, value)| self.at(value, format!("{}[{index}]", self.path));
         Some(items.iter().enumerate().map(element).collect())
     }
 
@@ -406,7 +415,7 @@ impl<'d> Object<'d> {
             return Vec::new();
         };
         let present = entries.iter().filter(|entry| entry.value.content != Content::Null);
-        let node = |entry: &'d Entry| self.node.child(&entry.value, join(&self.node.path, &entry.key));
+        let node = |entry: &'d Entry| self.node.at(&entry.value, join(&self.node.path, &entry.key));
         present.map(|entry| (entry.key.clone(), node(entry))).collect()
     }
 
@@ -445,12 +454,12 @@ impl<'d> Object<'d> {
         }
     }
 
-    /// Refuses every key that does not belong to the section; `tag` is the key that told which section it is.
-    pub(super) fn refuse_unknown(&self, section: &Section, tag: Option<&'static str>) {
+    /// Refuses every key that neither belongs to the section nor is one of `more`.
+    pub(super) fn refuse_unknown(&self, section: &Section, more: &[&'static str]) {
         let Content::Object(entries) = &self.node.value.content else {
             return;
         };
-        let known: Vec<&str> = section.all_keys().map(|key| key.name).chain(tag).collect();
+        let known: Vec<&str> = section.all_keys().map(|key| key.name).chain(more.iter().copied()).collect();
         for entry in entries.iter().filter(|entry| !section.is_open && !known.contains(&entry.key.as_str())) {
             let owner = self.node.owner.map_or(String::new(), |owner| format!(" ({owner})"));
             let message = format!("{}{owner} has an unknown key `{}`", self.node.place(), entry.key);

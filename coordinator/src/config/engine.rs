@@ -1,6 +1,6 @@
 //! The `engine` section: where the data are described, here or in an evaluation file of accuracy-checker.
 
-use super::dataset::read_dataset;
+use super::dataset::{Surroundings, read_dataset};
 use super::document::{Node, Object};
 use super::files::{parser, read_beside};
 use super::keys::{DATASETS, ENGINE, EVALUATED_MODEL, EVALUATION, LAUNCHER};
@@ -92,55 +92,38 @@ fn read_evaluation(node: &Node<'_>, directory: &Path) -> Option<Pair> {
 
 /// `launchers` and `datasets`, of the section itself or of an evaluation file.
 fn read_inline(object: &Object<'_>, directory: &Path) -> Option<Pair> {
-    if let Some(node) = object.get("launchers") {
-        read_launchers(&node);
-    }
+    let adapter = object.get("launchers").and_then(|node| read_launchers(&node));
+    let around = Surroundings { directory, preprocessing: None, adapter };
     let datasets = object.required("datasets")?;
-    if datasets.is_object() { read_pair(&datasets, directory) } else { read_single(&datasets, directory) }
+    if datasets.is_object() { read_pair(&datasets, around) } else { read_single(&datasets, &around) }
 }
 
-/// Adapters whose outputs a metric reads as they are.
-const ADAPTERS: [&str; 2] = ["classification", "regression"];
+/// Adapters whose outputs every metric of classes or values reads as they are.
+const PLAIN_ADAPTERS: [&str; 3] = ["classification", "regression", "segmentation"];
 
-/// Launchers say how accuracy-checker would run the model; only the adapter is of interest here.
-fn read_launchers(node: &Node<'_>) {
-    let Some(list) = node.array() else {
-        return;
-    };
-    for launcher in list.iter().filter_map(|node| node.section(&LAUNCHER)) {
-        let Some(adapter) = launcher.get("adapter") else {
-            continue;
-        };
-        let named = if adapter.is_object() {
-            adapter.object().and_then(|object| object.required("type"))
-        } else {
-            Some(adapter)
-        };
-        let Some(named) = named else {
-            continue;
-        };
-        if let Some(word) = named.string()
-            && !ADAPTERS.contains(&word.as_str())
-        {
-            named.unsupported("outputs are read as class scores or as values: classification, regression");
-        }
-    }
+/// Launchers say how accuracy-checker would run the model; of interest is the adapter that metrics are to know about.
+fn read_launchers<'d>(node: &Node<'d>) -> Option<Node<'d>> {
+    let mut adapters = node.array()?.into_iter().filter_map(|node| node.section(&LAUNCHER)?.get("adapter"));
+    let adapter = adapters.next()?;
+    let named = if adapter.is_object() { adapter.object()?.required("type")? } else { adapter.clone() };
+    let is_plain = PLAIN_ADAPTERS.contains(&named.string()?.as_str());
+    (!is_plain).then_some(adapter)
 }
 
-fn read_single(node: &Node<'_>, directory: &Path) -> Option<Pair> {
+fn read_single(node: &Node<'_>, around: &Surroundings<'_, '_>) -> Option<Pair> {
     let list = node.array()?;
     let [only] = list.as_slice() else {
         let help = "for two data sets write {\"optimization\": {…}, \"evaluation\": {…}}";
         node.refuse(&format!("should hold one data set, but holds {}", list.len()), Some(help));
         return None;
     };
-    Some((read_dataset(only, None, directory)?, None))
+    Some((read_dataset(only, around)?, None))
 }
 
-fn read_pair(node: &Node<'_>, directory: &Path) -> Option<Pair> {
+fn read_pair<'d>(node: &Node<'d>, around: Surroundings<'d, '_>) -> Option<Pair> {
     let pair = node.section(&DATASETS)?;
-    let common = pair.get("preprocessing");
-    let validation = pair.required("evaluation").and_then(|node| read_dataset(&node, common.as_ref(), directory));
-    let calibration = pair.required("optimization").map(|node| read_dataset(&node, common.as_ref(), directory));
+    let around = Surroundings { preprocessing: pair.get("preprocessing"), ..around };
+    let validation = pair.required("evaluation").and_then(|node| read_dataset(&node, &around));
+    let calibration = pair.required("optimization").map(|node| read_dataset(&node, &around));
     Some((validation?, Some(calibration??)))
 }

@@ -2,6 +2,7 @@
 //!
 //! Never here: opening models or data, decisions about quality.
 
+mod annotation;
 mod compression;
 mod dataset;
 mod document;
@@ -11,7 +12,7 @@ mod holdfast;
 mod ignored;
 mod json;
 mod keys;
-mod metrics;
+mod metric;
 mod preprocessing;
 mod problem;
 mod quantization;
@@ -24,7 +25,6 @@ mod tree;
 mod words;
 mod yaml;
 
-pub use metrics::needs_targets;
 pub use preprocessing::{ImageReader, Steps};
 pub use problem::{ConfigError, InvalidConfig, Problem, render};
 pub use request::{Algorithm, AnnotationSource, DataSource, DatasetConfig, RunRequest, Subsample};

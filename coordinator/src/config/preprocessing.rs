@@ -115,7 +115,7 @@ fn read_step(node: &Node<'_>, reader: ImageReader, steps: &mut Steps) -> Option<
     let kind = kind_node.choice(&KINDS)?;
     let word = kind_node.string()?;
     if let Some(section) = STEPS.iter().find(|section| section.name == word) {
-        object.refuse_unknown(section, Some("type"));
+        object.refuse_unknown(section, &["type"]);
     }
     let image_only = matches!(kind, Kind::Resize | Kind::Crop | Kind::ReverseChannels | Kind::Grayscale);
     if image_only && reader == ImageReader::Array {

@@ -1,5 +1,6 @@
 //! What a run is asked to do, as plain data.
 
+use crate::dataset::CocoNumbering;
 use holdfast_common::dataset::Preprocessing;
 use holdfast_common::metric::MetricSpec;
 use holdfast_core::parameters::{Granularity, Mode, Parameters};
@@ -120,6 +121,15 @@ pub enum AnnotationSource {
     Array(PathBuf),
     /// A text file of lines `file index`.
     LabelFile(PathBuf),
+    /// A COCO `instances` file.
+    Coco {
+        /// The JSON file.
+        file: PathBuf,
+        /// How the model counts its categories.
+        numbering: CocoNumbering,
+    },
+    /// YOLO label files in this folder; `None`: where the images' path says `images`, but in `labels`.
+    Yolo(Option<PathBuf>),
 }
 
 /// How many samples are used.

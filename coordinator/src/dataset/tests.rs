@@ -47,7 +47,7 @@ fn names(manifest: &Manifest) -> Vec<&str> {
 fn labels(manifest: &Manifest) -> Vec<Option<u32>> {
     let label = |sample: &SampleEntry| match sample.annotation {
         Annotation::Label(label) => Some(label),
-        Annotation::None | Annotation::Values(_) => None,
+        _ => None,
     };
     manifest.samples.iter().map(label).collect()
 }

@@ -121,6 +121,8 @@ impl LoadedWorkload {
 pub enum Wanted {
     /// Metric contributions.
     Contributions,
+    /// Distances to the float model's outputs.
+    Distance,
     /// Statistics.
     Statistics {
         /// The list's digest.
@@ -224,7 +226,11 @@ impl Library {
         workload: &LoadedWorkload,
         artifacts: &Arc<dyn ArtifactSource>,
     ) -> Result<Wanted, TaskFailure> {
-        let Want::Statistics(digest) = *want else { return Ok(Wanted::Contributions) };
+        let digest = match *want {
+            Want::Contributions => return Ok(Wanted::Contributions),
+            Want::Distance => return Ok(Wanted::Distance),
+            Want::Statistics(digest) => digest,
+        };
         let broken = |problem: &dyn std::fmt::Display| broken_artifact(digest, "statistics list", problem);
         let specs = self.statistics.get(digest, || {
             serde_json::from_slice(&get(artifacts, digest)?).map(Arc::new).map_err(|error| broken(&error))
@@ -249,16 +255,24 @@ impl Library {
         wanted: &Wanted,
         artifacts: &Arc<dyn ArtifactSource>,
     ) -> Result<Arc<Plan>, TaskFailure> {
-        let (statistics, observed) = match wanted {
-            Wanted::Contributions => (None, BTreeSet::new()),
-            Wanted::Statistics { digest, tensors, .. } => (Some(*digest), tensors.iter().copied().collect()),
+        let statistics = match wanted {
+            Wanted::Contributions | Wanted::Distance => None,
+            Wanted::Statistics { digest, .. } => Some(*digest),
         };
         let model = &workload.model;
         self.plans.get((workload.digest, candidate.clone(), statistics), || {
             let plan = |variant| {
-                Plan::new(&model.graph, variant, self.isa, &model.packed, &observed)
-                    .map(Arc::new)
-                    .map_err(|error: PlanError| TaskFailure::ModelUnsupported { message: error.to_string() })
+                let (graph, packed) = (&model.graph, &model.packed);
+                let plan = match wanted {
+                    Wanted::Contributions | Wanted::Distance => {
+                        Plan::new(graph, variant, self.isa, packed, &BTreeSet::new())
+                    }
+                    Wanted::Statistics { tensors, .. } => {
+                        Plan::observing(graph, variant, self.isa, packed, &tensors.iter().copied().collect())
+                    }
+                };
+                let unsupported = |error: PlanError| TaskFailure::ModelUnsupported { message: error.to_string() };
+                plan.map(Arc::new).map_err(unsupported)
             };
             let Some(digest) = candidate.scheme else { return plan(Variant::Baseline) };
             let scheme = self.schemes.get(digest, || {

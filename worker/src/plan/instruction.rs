@@ -31,7 +31,7 @@ pub struct Instruction {
 }
 
 /// The right operand of an element-wise operation.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Operand {
     /// As large as the left one.
     Full(Image),
@@ -42,7 +42,7 @@ pub enum Operand {
 }
 
 /// Where an average of codes goes.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub enum CodesFinish {
     /// To codes.
     Codes {
@@ -59,7 +59,7 @@ pub enum CodesFinish {
 }
 
 /// A resize with its positions worked out.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub enum ResizeKernel {
     /// Nearest neighbour.
     Nearest {
@@ -77,8 +77,8 @@ pub enum ResizeKernel {
     },
 }
 
-/// The calls there are.
-#[derive(Debug)]
+/// The calls there are. Equal calls give equal results of equal inputs.
+#[derive(Debug, PartialEq)]
 pub enum Kernel {
     /// Codes × codes, dense or depthwise.
     ConvInt8 {

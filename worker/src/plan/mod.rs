@@ -11,10 +11,12 @@ mod observe;
 mod part;
 mod precision;
 mod rearrange;
+mod share;
 
 pub use cache::PackedCache;
 pub use layout::{Layout, Placement};
 pub use observe::Observation;
+pub use share::Fork;
 
 use buffer::{Arena, BufferId, BufferSpec};
 use holdfast_common::Digest;
@@ -22,6 +24,7 @@ use holdfast_common::graph::{DataType, Graph, OpId, TensorId};
 use holdfast_common::scheme::{GroupId, Scheme};
 use holdfast_kernels::Isa;
 use instruction::Instruction;
+use lower::Shown;
 use ndarray::{ArrayD, IxDyn};
 use precision::Precision;
 use std::collections::BTreeSet;
@@ -114,6 +117,32 @@ impl Plan {
         cache: &PackedCache,
         observed: &BTreeSet<TensorId>,
     ) -> Result<Plan, PlanError> {
+        Plan::showing(graph, variant, isa, cache, Shown { observed, outputs: true })
+    }
+
+    /// [`Plan::new`] for the observed tensors alone: a plan on floats ends where the last of them is computed and has no
+    /// outputs.
+    ///
+    /// # Errors
+    ///
+    /// When an operation has no kernel, or the scheme does not fit.
+    pub fn observing(
+        graph: &Graph,
+        variant: Variant<'_>,
+        isa: Isa,
+        cache: &PackedCache,
+        observed: &BTreeSet<TensorId>,
+    ) -> Result<Plan, PlanError> {
+        Plan::showing(graph, variant, isa, cache, Shown { observed, outputs: false })
+    }
+
+    fn showing(
+        graph: &Graph,
+        variant: Variant<'_>,
+        isa: Isa,
+        cache: &PackedCache,
+        shown: Shown<'_>,
+    ) -> Result<Plan, PlanError> {
         let (precision, digest) = match variant {
             Variant::Baseline => (Precision::float(), None),
             Variant::Quantized { scheme, digest, reverted } => {
@@ -130,7 +159,7 @@ impl Plan {
                 });
             }
         }
-        lower::lower(graph, precision, digest, isa, cache, observed)
+        lower::lower(graph, precision, digest, isa, cache, shown)
     }
 
     /// The model inputs, in model order, with the layout a sample is to be written in.
@@ -183,20 +212,12 @@ impl Plan {
         mut write: impl FnMut(&Port, &mut [f32]) -> Result<(), E>,
         compute: impl FnOnce(&mut Arena) -> Result<R, E>,
     ) -> Result<R, E> {
-        let kept = self.arenas.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).pop();
-        let mut arena = kept.unwrap_or_else(|| {
-            let mut arena = Arena::new(&self.buffers);
-            for (buffer, values) in &self.constants {
-                arena.f32_mut(*buffer)[..values.len()].copy_from_slice(values);
+        self.with_arena(|arena| {
+            for port in &self.inputs {
+                write(port, arena.f32_mut(port.buffer))?;
             }
-            arena
-        });
-        for port in &self.inputs {
-            write(port, arena.f32_mut(port.buffer))?;
-        }
-        let result = compute(&mut arena);
-        self.arenas.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).push(arena);
-        result
+            compute(arena)
+        })
     }
 
     /// Runs one sample given as logical tensors.

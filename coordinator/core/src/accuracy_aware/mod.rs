@@ -18,7 +18,7 @@ use crate::observer::Observer;
 use crate::parameters::{Mode, Parameters, QuantizationParameters};
 use crate::quantize::calibration::Calibration;
 use crate::quantize::default_quantization::wanted_statistics;
-use crate::quantize::{Quantized, place, quantize};
+use crate::quantize::{Passes, Quantized, place, quantize};
 use crate::record::{Outcome, RunRecord, StageRecord};
 use crate::seed::SplitMix64;
 use goal::Goal;
@@ -246,7 +246,10 @@ impl Entering {
         goal: &Goal,
     ) -> Result<Entering, CoreError> {
         let graph = measure.problem.graph;
-        let quantized = quantize(graph, &place(graph, parameters, mode)?, calibration, parameters, mode)?;
+        let placement = place(graph, parameters, mode)?;
+        let quantized = quantize(measure.evaluator, graph, &placement, calibration, parameters, mode).await?;
+        let Passes { evaluations, samples } = quantized.passes;
+        measure.counts.add(Stage::Calibration, evaluations, samples, samples);
         let unwritable = |source| CoreError::Json { what: "scheme", source };
         let expected = quantized.scheme.digest().map_err(unwritable)?;
         let bytes = serde_json::to_vec(&quantized.scheme).map_err(unwritable)?;

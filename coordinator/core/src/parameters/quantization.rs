@@ -1,6 +1,5 @@
 //! Parameters of DefaultQuantization.
 
-use holdfast_common::evaluation::Statistic;
 use holdfast_common::quantization::params::{Symmetry, TensorClass, Width};
 use holdfast_common::quantization::statistics::Aggregator;
 use serde::{Deserialize, Serialize};
@@ -93,43 +92,6 @@ pub enum StatisticKind {
     Quantile,
     /// Quantile of absolute values.
     AbsQuantile,
-}
-
-/// A statistic of every sample, and how samples are aggregated.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Estimator {
-    /// Per-sample statistic.
-    pub statistic: Statistic,
-    /// Aggregator over samples; weights are one sample and have no use for it.
-    pub aggregator: Aggregator,
-}
-
-/// The two ends of a range. In symmetric mode the lower one only tells signed from unsigned.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct RangeEstimator {
-    /// Lower end.
-    pub min: Estimator,
-    /// Upper end.
-    pub max: Estimator,
-}
-
-impl RangeEstimator {
-    /// POT's `default` estimator preset.
-    pub fn preset(class: TensorClass, symmetry: Symmetry, granularity: Granularity) -> RangeEstimator {
-        let per_channel = granularity == Granularity::PerChannel || class == TensorClass::Weights;
-        let (low, high) =
-            if per_channel { (Aggregator::Min, Aggregator::Max) } else { (Aggregator::Mean, Aggregator::Mean) };
-        match symmetry {
-            Symmetry::Symmetric => RangeEstimator {
-                min: Estimator { statistic: Statistic::Min, aggregator: Aggregator::Min },
-                max: Estimator { statistic: Statistic::AbsMax, aggregator: high },
-            },
-            Symmetry::Asymmetric => RangeEstimator {
-                min: Estimator { statistic: Statistic::Min, aggregator: low },
-                max: Estimator { statistic: Statistic::Max, aggregator: high },
-            },
-        }
-    }
 }
 
 /// Operations that are to stay float.

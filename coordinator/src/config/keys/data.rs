@@ -1,6 +1,6 @@
 //! Keys of `engine` and of accuracy-checker's evaluation files: data sets, preprocessing, metrics.
 
-use super::{Kind, Section, UNBOUNDED, common, foreign, key, required};
+use super::{Key, Kind, Section, UNBOUNDED, common, foreign, key, required};
 
 /// Pixels a side may have.
 const SIDE_MAX: i64 = 1 << 14;
@@ -127,7 +127,8 @@ pub(in crate::config) static DATASET: Section = Section::new(
             "Channel order of images: opencv_imread, the default, gives blue first, pillow_imread red first",
         ),
         common("preprocessing", PIPELINES, "null", "Steps from image or array to the model's input"),
-        foreign("postprocessing", Kind::List(&Kind::Any), "Refused unless empty: metrics read outputs as they are"),
+        key("adapter", Kind::Any, "null", "How a detector's outputs are decoded, for metrics that know adapters"),
+        key("postprocessing", Kind::List(&Kind::Any), "null", "Steps after decoding, for metrics that know them"),
         common(
             "metrics",
             Kind::List(&Kind::Section(&METRIC)),
@@ -151,35 +152,65 @@ pub(in crate::config) static READER: Section = Section::new(
     )],
 );
 
-/// A metric.
-pub(in crate::config) static METRIC: Section = Section::new(
-    "metric",
-    "what is measured",
-    &[
-        required("type", Kind::Text, "\"accuracy\"", "Which metric"),
-        key("name", Kind::Text, "null", "Its name in reports and in params.metrics; from the type by default"),
-        key("top_k", Kind::Whole(1, UNBOUNDED), "null", "Of accuracy: how many of the best scores count"),
-        key("output", Kind::Text, "null", "The model output it reads; the first by default"),
-        foreign("presenter", Kind::Any, "Changes nothing: the report shows every metric"),
-        foreign("reference", Kind::Any, "Changes nothing: the float model is the reference"),
-        foreign("threshold", Kind::Any, "Changes nothing: the goal is set by maximal_drop"),
-        foreign("abs_threshold", Kind::Any, "Changes nothing: the goal is set by maximal_drop"),
-        foreign("rel_threshold", Kind::Any, "Changes nothing: the goal is set by maximal_drop"),
-    ],
-);
+/// A metric; the keys that belong to its type are known to the metric.
+pub(in crate::config) static METRIC: Section = Section {
+    is_open: true,
+    ..Section::new(
+        "metric",
+        "what is measured",
+        &[
+            required("type", Kind::Text, "\"accuracy\"", "Which metric"),
+            key("name", Kind::Text, "null", "Its name in reports and in params.metrics; from the type by default"),
+            key("output", Kind::Text, "null", "The model output it reads; the first by default"),
+            foreign("presenter", Kind::Any, "Changes nothing: the report shows every metric"),
+            foreign("reference", Kind::Any, "Changes nothing: the float model is the reference"),
+            foreign("threshold", Kind::Any, "Changes nothing: the goal is set by maximal_drop"),
+            foreign("abs_threshold", Kind::Any, "Changes nothing: the goal is set by maximal_drop"),
+            foreign("rel_threshold", Kind::Any, "Changes nothing: the goal is set by maximal_drop"),
+        ],
+    )
+};
 
 /// `annotation_conversion`, by converter.
-pub(in crate::config) static CONVERSIONS: [&Section; 1] = [&Section::new(
-    "imagenet",
-    "a text file of lines `file index`",
-    &[
-        required("annotation_file", Kind::Text, "\"labels.txt\"", "The file"),
-        key("has_background", Kind::Boolean, "false", "true is refused: shift the indices in the file"),
-        foreign("labels_file", Kind::Any, "Changes nothing: class names do not change a metric"),
-        foreign("dataset_meta_file", Kind::Any, "Changes nothing: class names do not change a metric"),
-        foreign("images_dir", Kind::Any, "Changes nothing: files are relative to data_source"),
-    ],
-)];
+pub(in crate::config) static CONVERSIONS: [&Section; 3] = [
+    &Section::new(
+        "imagenet",
+        "a text file of lines `file index`",
+        &[
+            required("annotation_file", Kind::Text, "\"labels.txt\"", "The file"),
+            key("has_background", Kind::Boolean, "false", "true is refused: shift the indices in the file"),
+            LABELS_FILE,
+            META_FILE,
+            foreign("images_dir", Kind::Any, "Changes nothing: files are relative to data_source"),
+        ],
+    ),
+    &Section::new(
+        "mscoco_detection",
+        "boxes of a COCO instances file",
+        &[
+            required("annotation_file", Kind::Text, "\"instances.json\"", "The file"),
+            key("has_background", Kind::Boolean, "false", "The model's class 0 is the background"),
+            key("use_full_label_map", Kind::Boolean, "false", "The model counts classes as COCO's 90 categories"),
+            foreign("sort_annotations", Kind::Any, "Changes nothing: images are taken in the order of their names"),
+            LABELS_FILE,
+            META_FILE,
+            foreign("images_dir", Kind::Any, "Changes nothing: images lie in data_source"),
+        ],
+    ),
+    &Section::new(
+        "yolo_labeling",
+        "a text file of boxes an image",
+        &[
+            key("annotation_directory", Kind::Text, "null", "Their folder; `labels` for `images` in the images' path"),
+            LABELS_FILE,
+            META_FILE,
+            foreign("images_dir", Kind::Any, "Changes nothing: images lie in data_source"),
+        ],
+    ),
+];
+
+const LABELS_FILE: Key = foreign("labels_file", Kind::Any, "Changes nothing: class names do not change a metric");
+const META_FILE: Key = foreign("dataset_meta_file", Kind::Any, "Changes nothing: class names do not change a metric");
 
 /// Steps of preprocessing, by type.
 pub(in crate::config) static STEPS: [&Section; 6] = [

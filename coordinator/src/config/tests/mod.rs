@@ -315,7 +315,7 @@ fn metrics_read_the_output_they_name() {
     let expected = MetricSpec {
         name: "accuracy@top1".to_owned(),
         output: Some("logits".to_owned()),
-        definition: MetricDefinition::Accuracy { top_k: 1 },
+        definition: MetricDefinition::accuracy(1),
     };
     assert_eq!(metrics.first(), Some(&expected));
 }

@@ -8,6 +8,7 @@ use crate::plan::layout::{Layout, Placement};
 use holdfast_common::graph::{OpId, TensorId};
 use holdfast_common::quantization::codes::quantize_weights;
 use holdfast_common::scheme::QuantParams;
+use ndarray::ArrayD;
 use std::sync::Arc;
 
 impl Builder<'_> {
@@ -61,13 +62,7 @@ impl Builder<'_> {
                 ),
             });
         };
-        let codes =
-            quantize_weights(array, params).map_err(|error| PlanError::Scheme { problem: error.to_string() })?;
-        let mut values = codes.mapv(f32::from);
-        for (index, value) in values.indexed_iter_mut() {
-            let slice = params.axis.map_or(0, |axis| index[axis]);
-            *value = params.scales[slice] * (*value - params.zero_points[slice] as f32);
-        }
+        let values = fake_quantized(array, params)?;
         let (placement, elements) = Placement::new(self.shape(tensor), layout, [0; 4]);
         let buffer = self.allocate(BufferKind::F32, &placement, elements);
         let mut stored = vec![0.0; elements];
@@ -173,6 +168,17 @@ impl Builder<'_> {
         self.emit(self.maker(tensor), kernel, vec![source.buffer], value.buffer);
         value
     }
+}
+
+/// The floats that the codes of a constant stand for.
+pub(super) fn fake_quantized(array: &ArrayD<f32>, params: &QuantParams) -> Result<ArrayD<f32>, PlanError> {
+    let codes = quantize_weights(array, params).map_err(|error| PlanError::Scheme { problem: error.to_string() })?;
+    let mut values = codes.mapv(f32::from);
+    for (index, value) in values.indexed_iter_mut() {
+        let slice = params.axis.map_or(0, |axis| index[axis]);
+        *value = params.scales[slice] * (*value - params.zero_points[slice] as f32);
+    }
+    Ok(values)
 }
 
 fn other_layout(layout: Layout) -> Layout {

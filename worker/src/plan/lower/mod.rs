@@ -60,6 +60,15 @@ struct Builder<'a> {
     aside: bool,
 }
 
+/// What a plan shows after a run.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Shown<'a> {
+    /// Tensors that stay readable.
+    pub observed: &'a BTreeSet<TensorId>,
+    /// Whether the model's outputs are read as well; if not, what only they need is not computed.
+    pub outputs: bool,
+}
+
 /// Lowers a graph.
 pub(super) fn lower(
     graph: &Graph,
@@ -67,8 +76,12 @@ pub(super) fn lower(
     scheme: Option<Digest>,
     isa: Isa,
     cache: &PackedCache,
-    observed: &BTreeSet<TensorId>,
+    shown: Shown<'_>,
 ) -> Result<Plan, PlanError> {
+    let Shown { observed, outputs } = shown;
+    // Codes are fused across tensors that are observed; such plans, which nobody asks for, run to their end.
+    let read = if outputs || precision.has_codes() { graph.outputs.as_slice() } else { &[] };
+    let needed = needed(graph, read.iter().chain(observed));
     let mut builder = Builder {
         graph,
         precision,
@@ -92,12 +105,12 @@ pub(super) fn lower(
         inputs.push(builder.port(tensor, value));
     }
     for (id, _) in graph.ops() {
-        if !builder.fused.contains(&id) {
+        if needed[id.0] && !builder.fused.contains(&id) {
             builder.operation(id)?;
         }
     }
     let mut outputs = Vec::new();
-    for &tensor in &graph.outputs {
+    for &tensor in read {
         let value = builder.real(tensor)?;
         outputs.push(builder.port(tensor, value));
     }
@@ -107,6 +120,19 @@ pub(super) fn lower(
         kept.push(builder.port(tensor, value));
     }
     Ok(builder.finish(inputs, outputs, kept))
+}
+
+/// Which operations these tensors depend on.
+fn needed<'a>(graph: &Graph, tensors: impl Iterator<Item = &'a TensorId>) -> Vec<bool> {
+    let mut needed = vec![false; graph.ops.len()];
+    let producer = |tensor: &TensorId| graph.tensor(*tensor).producer;
+    tensors.filter_map(producer).for_each(|id| needed[id.0] = true);
+    for (index, op) in graph.ops.iter().enumerate().rev() {
+        if needed[index] {
+            op.inputs.iter().filter_map(producer).for_each(|id| needed[id.0] = true);
+        }
+    }
+    needed
 }
 
 impl Builder<'_> {
