@@ -17,13 +17,16 @@ use holdfast_common::scheme::{GroupId, Scheme};
 use holdfast_core::quantize::calibrate_and_quantize;
 use holdfast_core::{Problem, run};
 use serde::Serialize;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 /// Name of the scheme file: quant params of every quantizer and the reverted groups, for programs.
 const SCHEME_JSON: &str = "scheme.json";
+
+/// Name of the quantized model before bias correction, with nothing reverted (`dump_intermediate_model`).
+const INTERMEDIATE_MODEL: &str = "intermediate_model.onnx";
 
 /// What is written to `scheme.json`.
 #[derive(Serialize)]
@@ -56,7 +59,7 @@ pub async fn quantize(config: RunConfig, stop: CancellationToken) -> Result<(u8,
     let witness = Witness::new(running.cluster.clone());
     let request = &config.request;
     let outcome = match &request.algorithm {
-        Algorithm::AccuracyAwareQuantization(_) => {
+        Algorithm::AccuracyAwareQuantization => {
             accuracy_aware(&config, &prepared, &running.cluster, &witness, &output, started).await
         }
         Algorithm::DefaultQuantization => {
@@ -85,7 +88,7 @@ async fn accuracy_aware(
         metrics: &prepared.metrics,
         labels: None,
     };
-    let conclusion = run(cluster, &problem, &config.request.parameters(), witness).await?;
+    let conclusion = run(cluster, &problem, &config.request.parameters, witness).await?;
     let overview = overview(&config.request, prepared.model_digest, &conclusion);
     let code = if conclusion.record.outcome.is_met() { exit::SUCCESS } else { config.goal_missed_exit_code };
     let finished =
@@ -102,7 +105,8 @@ async fn default_quantization(
     output: &OutputDir,
     started: Instant,
 ) -> Result<(u8, String), RunError> {
-    let parameters = config.request.parameters();
+    let parameters = &config.request.parameters;
+    parameters.check()?;
     let quantized = calibrate_and_quantize(
         cluster,
         &prepared.graph,
@@ -134,6 +138,11 @@ fn write_results<R: Serialize + Clone>(
         None => prepared.model.to_bytes(),
     };
     let mut files: Vec<PathBuf> = vec![output.write(&format!("{}.onnx", request.model_name), &model)?];
+    if let Some(scheme) = finished.scheme.as_ref().filter(|_| request.dump_intermediate_model) {
+        let uncorrected = Scheme { biases: BTreeMap::new(), ..scheme.clone() };
+        let model = prepared.model.export_qdq(&uncorrected, &BTreeSet::new(), &prepared.graph);
+        files.push(output.write(INTERMEDIATE_MODEL, &model.map_err(RunError::Export)?)?);
+    }
     let json = |what, source| RunError::Json { what, source };
     if let Some(scheme) = &finished.scheme {
         let file = SchemeFile { scheme, reverted: &finished.reverted };
