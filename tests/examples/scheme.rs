@@ -83,8 +83,7 @@ impl Local {
         for sample in self.inputs.axis_iter(Axis(0)) {
             samples.push(plan.run(
                 |port, buffer| {
-                    port.placement.scatter(sample.iter().copied(), buffer);
-                    Ok::<(), PlanError>(())
+                    port.write(&TensorData::F32(sample.to_owned()), buffer)
                 },
                 |finished| {
                     let parts = specs.iter().zip(&tensors).filter_map(|(spec, tensor)| {
