@@ -4,6 +4,7 @@
 
 pub mod dataset;
 pub mod digest;
+pub mod distance;
 pub mod evaluation;
 pub mod graph;
 pub mod metric;

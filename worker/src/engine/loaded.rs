@@ -124,6 +124,8 @@ impl LoadedWorkload {
 pub enum Wanted {
     /// Metric contributions.
     Contributions,
+    /// Distances to the float model's outputs.
+    Distance,
     /// Statistics.
     Statistics {
         /// The list's digest.
@@ -227,7 +229,11 @@ impl Library {
         workload: &LoadedWorkload,
         artifacts: &Arc<dyn ArtifactSource>,
     ) -> Result<Wanted, TaskFailure> {
-        let Want::Statistics(digest) = *want else { return Ok(Wanted::Contributions) };
+        let digest = match *want {
+            Want::Contributions => return Ok(Wanted::Contributions),
+            Want::Distance => return Ok(Wanted::Distance),
+            Want::Statistics(digest) => digest,
+        };
         let broken = |problem: &dyn std::fmt::Display| broken_artifact(digest, "statistics list", problem);
         let specs = self.statistics.get(digest, || {
             serde_json::from_slice(&get(artifacts, digest)?).map(Arc::new).map_err(|error| broken(&error))
@@ -253,7 +259,7 @@ impl Library {
         artifacts: &Arc<dyn ArtifactSource>,
     ) -> Result<Arc<Plan>, TaskFailure> {
         let (statistics, observed) = match wanted {
-            Wanted::Contributions => (None, BTreeSet::new()),
+            Wanted::Contributions | Wanted::Distance => (None, BTreeSet::new()),
             Wanted::Statistics { digest, tensors, .. } => (Some(*digest), tensors.iter().copied().collect()),
         };
         let model = &workload.model;

@@ -6,14 +6,16 @@ mod loaded;
 
 use crate::artifact::ArtifactSource;
 use crate::data::{DataError, PixelCache};
-use crate::plan::{Observation, Plan, PlanError};
+use crate::plan::{Observation, Plan, PlanError, Port};
 use crate::session::{StopFlag, TaskOutput, TaskRunner};
 use holdfast_common::Digest;
-use holdfast_common::evaluation::{SampleIndex, SampleResult};
+use holdfast_common::distance::distances;
+use holdfast_common::evaluation::{Candidate, SampleIndex, SampleResult};
 use holdfast_common::metric::{MetricError, Outputs};
 use holdfast_kernels::Isa;
 use holdfast_proto::message::{Task, TaskFailure, Tile, TileResults};
 use loaded::{Library, LoadedWorkload, Wanted};
+use ndarray::ArrayD;
 use rayon::prelude::*;
 use std::sync::Arc;
 
@@ -108,6 +110,10 @@ impl Engine {
         for candidate in &tile.candidates {
             plans.push(self.library.plan(&workload, candidate, &wanted, artifacts)?);
         }
+        let float = match wanted {
+            Wanted::Distance => Some(self.library.plan(&workload, &Candidate::baseline(), &wanted, artifacts)?),
+            Wanted::Contributions | Wanted::Statistics { .. } => None,
+        };
         let rows: Result<Vec<Vec<SampleResult>>, SampleFailure> = self.pool.install(|| {
             tile.samples
                 .par_iter()
@@ -115,7 +121,10 @@ impl Engine {
                     if stop() {
                         return Err(SampleFailure::Stopped);
                     }
-                    plans.iter().map(|plan| run_sample(&workload, plan, &wanted, sample, self.library.isa())).collect()
+                    let float = float.as_deref().map(|plan| outputs(&workload, plan, sample)).transpose()?;
+                    let float = float.as_deref().unwrap_or(&[]);
+                    let isa = self.library.isa();
+                    plans.iter().map(|plan| run_sample(&workload, plan, &wanted, sample, float, isa)).collect()
                 })
                 .collect()
         });
@@ -152,19 +161,37 @@ fn transposed(rows: Vec<Vec<SampleResult>>, candidates: usize) -> TileResults {
     results
 }
 
+/// A sample's outputs.
+fn outputs(workload: &LoadedWorkload, plan: &Plan, sample: SampleIndex) -> Result<Vec<ArrayD<f32>>, SampleFailure> {
+    plan.run(|port, buffer| write_input(workload, sample, port, buffer), |finished| Ok(finished.outputs()))
+}
+
+fn write_input(
+    workload: &LoadedWorkload,
+    sample: SampleIndex,
+    port: &Port,
+    buffer: &mut [f32],
+) -> Result<(), SampleFailure> {
+    let input = workload.input_position(port.tensor);
+    workload.write_input(sample, input, port, buffer).map_err(|error| data_failure(sample, &error))
+}
+
+/// Runs one sample through one plan; `float` is the float model's outputs where distances to them are wanted.
 fn run_sample(
     workload: &LoadedWorkload,
     plan: &Plan,
     wanted: &Wanted,
     sample: SampleIndex,
+    float: &[ArrayD<f32>],
     isa: Isa,
 ) -> Result<SampleResult, SampleFailure> {
     plan.run(
-        |port, buffer| {
-            let input = workload.input_position(port.tensor);
-            workload.write_input(sample, input, port, buffer).map_err(|error| data_failure(sample, &error))
-        },
+        |port, buffer| write_input(workload, sample, port, buffer),
         |finished| match wanted {
+            Wanted::Distance => {
+                let found = distances(float, &finished.outputs()).map_err(|error| poison(sample, error.to_string()))?;
+                Ok(SampleResult { parts: vec![found.to_vec()] })
+            }
             Wanted::Contributions => {
                 let values = finished.outputs();
                 let outputs = Outputs { names: workload.output_names(), values: &values };
