@@ -99,8 +99,6 @@ pub enum IntUnary {
     Abs,
     /// 1 where x is 0, else 0.
     Not,
-    /// −1, 0 or 1.
-    Sign,
 }
 
 /// A stack of matrix products of equal extents.
@@ -257,12 +255,7 @@ impl General {
     /// # Errors
     ///
     /// The index that is out of range.
-    pub fn write_integers(
-        &self,
-        arena: &Arena,
-        inputs: &[BufferId],
-        output: &mut [i64],
-    ) -> Result<(), IndexFault> {
+    pub fn write_integers(&self, arena: &Arena, inputs: &[BufferId], output: &mut [i64]) -> Result<(), IndexFault> {
         let floats = |input: usize| arena.f32(inputs[input]);
         let integers = |input: usize| arena.i64(inputs[input]);
         match self {
@@ -314,7 +307,6 @@ impl IntUnary {
             IntUnary::Neg => value.wrapping_neg(),
             IntUnary::Abs => value.wrapping_abs(),
             IntUnary::Not => i64::from(value == 0),
-            IntUnary::Sign => value.signum(),
         }
     }
 }

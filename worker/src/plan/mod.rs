@@ -27,7 +27,7 @@ use instruction::Instruction;
 use ndarray::{ArrayD, IxDyn};
 use precision::Precision;
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex};
+use std::sync::Mutex;
 use std::time::Instant;
 
 /// A plan cannot be made, or a sample cannot be run through it.
@@ -325,9 +325,7 @@ impl Finished<'_> {
         let output = |port: &Port| {
             let integers = || self.integers(port).iter();
             match port.data_type {
-                DataType::F32 => {
-                    TensorData::F32(self.array(port, port.placement.gather(self.arena.f32(port.buffer))))
-                }
+                DataType::F32 => TensorData::F32(self.array(port, port.placement.gather(self.arena.f32(port.buffer)))),
                 DataType::I64 => TensorData::I64(self.array(port, self.integers(port).to_vec())),
                 DataType::I32 => TensorData::I32(self.array(port, integers().map(|value| *value as i32).collect())),
                 DataType::U8 => TensorData::U8(self.array(port, integers().map(|value| *value as u8).collect())),

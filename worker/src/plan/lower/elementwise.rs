@@ -178,10 +178,15 @@ impl Builder<'_> {
         let (placement, elements) = crate::plan::Placement::new(self.shape(output), layout, [0; 4]);
         let scaled = self.allocate(crate::plan::buffer::BufferKind::F32, &placement, elements);
         let scaled_image = placement.image;
-        let multiply =
-            Kernel::Binary { function: Binary::Mul, left: input_image, right: Operand::Channels(0), output: scaled_image };
+        let multiply = Kernel::Binary {
+            function: Binary::Mul,
+            left: input_image,
+            right: Operand::Channels(0),
+            output: scaled_image,
+        };
         self.emit(id, multiply, vec![input.buffer, scale.buffer], scaled);
-        let add = Kernel::Binary { function: Binary::Add, left: scaled_image, right: Operand::Channels(0), output: image };
+        let add =
+            Kernel::Binary { function: Binary::Add, left: scaled_image, right: Operand::Channels(0), output: image };
         self.emit(id, add, vec![scaled, shift.buffer], result.buffer);
         Ok(())
     }
@@ -212,12 +217,9 @@ fn reversed(function: Binary) -> Option<Binary> {
         Binary::Sub => Binary::SubReversed,
         Binary::Div => Binary::DivReversed,
         Binary::Pow => Binary::PowReversed,
-        Binary::Min
-        | Binary::Max
-        | Binary::Prelu
-        | Binary::SubReversed
-        | Binary::DivReversed
-        | Binary::PowReversed => return None,
+        Binary::Min | Binary::Max | Binary::Prelu | Binary::SubReversed | Binary::DivReversed | Binary::PowReversed => {
+            return None;
+        }
     })
 }
 
