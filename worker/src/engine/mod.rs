@@ -6,7 +6,7 @@ mod loaded;
 
 use crate::artifact::ArtifactSource;
 use crate::data::{DataError, PixelCache};
-use crate::plan::{Observation, Plan, PlanError, Port};
+use crate::plan::{Observation, Plan, PlanError, Port, PortBuffer};
 use crate::session::{StopFlag, TaskOutput, TaskRunner};
 use holdfast_common::Digest;
 use holdfast_common::distance::distances;
@@ -62,12 +62,28 @@ pub struct Engine {
 /// Why one sample of a tile could not be evaluated.
 enum SampleFailure {
     Stopped,
+    /// The sample does not suit the model.
+    Unsuitable(String),
     Failed(TaskFailure),
+}
+
+impl SampleFailure {
+    /// Names the sample where it is to blame.
+    fn of(self, sample: SampleIndex) -> SampleFailure {
+        match self {
+            SampleFailure::Unsuitable(message) => poison(sample, message),
+            SampleFailure::Stopped | SampleFailure::Failed(_) => self,
+        }
+    }
 }
 
 impl From<PlanError> for SampleFailure {
     fn from(error: PlanError) -> SampleFailure {
-        SampleFailure::Failed(TaskFailure::ModelUnsupported { message: error.to_string() })
+        let message = error.to_string();
+        match error {
+            PlanError::Index { .. } => SampleFailure::Unsuitable(message),
+            _ => SampleFailure::Failed(TaskFailure::ModelUnsupported { message }),
+        }
     }
 }
 
@@ -121,16 +137,18 @@ impl Engine {
                     if stop() {
                         return Err(SampleFailure::Stopped);
                     }
-                    let float = float.as_deref().map(|plan| outputs(&workload, plan, sample)).transpose()?;
-                    let float = float.as_deref().unwrap_or(&[]);
+                    let float = float.as_deref().map(|plan| outputs(&workload, plan, sample)).transpose();
+                    let float = float.map_err(|failure| failure.of(sample))?.unwrap_or_default();
                     let isa = self.library.isa();
-                    plans.iter().map(|plan| run_sample(&workload, plan, &wanted, sample, float, isa)).collect()
+                    let run = |plan: &Arc<Plan>| run_sample(&workload, plan, &wanted, sample, &float, isa);
+                    plans.iter().map(|plan| run(plan).map_err(|failure| failure.of(sample))).collect()
                 })
                 .collect()
         });
         match rows {
             Ok(rows) => Ok(transposed(rows, tile.candidates.len())),
             Err(SampleFailure::Failed(failure)) => Err(failure),
+            Err(SampleFailure::Unsuitable(message)) => Err(TaskFailure::ModelUnsupported { message }),
             Err(SampleFailure::Stopped) => {
                 Err(TaskFailure::RetryElsewhere { message: "the worker was told to stop".to_owned() })
             }
@@ -170,7 +188,7 @@ fn write_input(
     workload: &LoadedWorkload,
     sample: SampleIndex,
     port: &Port,
-    buffer: &mut [f32],
+    buffer: PortBuffer<'_>,
 ) -> Result<(), SampleFailure> {
     let input = workload.input_position(port.tensor);
     workload.write_input(sample, input, port, buffer).map_err(|error| data_failure(sample, &error))

@@ -263,7 +263,7 @@ pub(super) fn scales(activations: &[f64], weights: &[f64], alpha: f64) -> Option
     if plain.iter().any(|scale| !scale.is_finite()) {
         return None;
     }
-    let lowest = quantile(&plain, LOWEST_SHARE)?.min(SCALE_MAX);
+    let lowest = quantile(&mut plain.clone(), LOWEST_SHARE)?.min(SCALE_MAX);
     Some(plain.into_iter().map(|scale| scale.clamp(lowest, SCALE_MAX)).collect())
 }
 
