@@ -13,9 +13,13 @@ use crate::report::{
     DataInfo, DatasetInfo, EngineInfo, ModelInfo, Overview, REPORT_SCHEMA, Report, Timings, WorkerInfo, render_html,
 };
 use crate::terminal::summary;
+use holdfast_common::graph::Graph;
+use holdfast_common::model::Model;
 use holdfast_common::scheme::{GroupId, Scheme};
+use holdfast_core::parameters::Parameters;
 use holdfast_core::quantize::calibrate_and_quantize;
-use holdfast_core::{Problem, run};
+use holdfast_core::transform::{Source, Transformed, transform};
+use holdfast_core::{Problem, SampleSet, run};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -81,19 +85,29 @@ async fn accuracy_aware(
     output: &OutputDir,
     started: Instant,
 ) -> Result<(u8, String), RunError> {
+    let mut parameters = config.request.parameters.clone();
+    let transformed = transformed(prepared, cluster, &parameters).await?;
+    let subject = Subject::of(prepared, transformed.as_ref());
+    if let Some(transformed) = &transformed {
+        parameters.quantization.clone_from(&transformed.parameters);
+    }
     let problem = Problem {
-        graph: &prepared.graph,
-        calibration: prepared.calibration_set.clone(),
-        validation: prepared.validation_set.clone(),
+        graph: subject.graph,
+        calibration: subject.calibration.clone(),
+        validation: subject.validation.clone(),
+        baseline: Some(prepared.validation_set.workload),
         metrics: &prepared.metrics,
         labels: None,
     };
-    let conclusion = run(cluster, &problem, &config.request.parameters, witness).await?;
+    let mut conclusion = run(cluster, &problem, &parameters, witness).await?;
+    if let Some(transformed) = &transformed {
+        conclusion.record.add_transformations(transformed);
+    }
     let overview = overview(&config.request, prepared.model_digest, &conclusion);
     let code = if conclusion.record.outcome.is_met() { exit::SUCCESS } else { config.goal_missed_exit_code };
     let finished =
         Finished { scheme: conclusion.scheme, reverted: conclusion.reverted, record: conclusion.record, overview };
-    let text = write_results(config, prepared, cluster, witness, output, started, &finished)?;
+    let text = write_results(config, prepared, &subject, cluster, witness, output, started, &finished)?;
     Ok((code, text))
 }
 
@@ -107,24 +121,62 @@ async fn default_quantization(
 ) -> Result<(u8, String), RunError> {
     let parameters = &config.request.parameters;
     parameters.check()?;
-    let quantized = calibrate_and_quantize(
-        cluster,
-        &prepared.graph,
-        &prepared.calibration_set,
-        &parameters.quantization,
-        parameters.mode,
-    )
-    .await?;
+    let transformed = transformed(prepared, cluster, parameters).await?;
+    let subject = Subject::of(prepared, transformed.as_ref());
+    let quantization = transformed.as_ref().map_or(&parameters.quantization, |transformed| &transformed.parameters);
+    let (graph, set) = (subject.graph, &subject.calibration);
+    let quantized = calibrate_and_quantize(cluster, graph, set, quantization, parameters.mode).await?;
     let overview = default_overview(&config.request, prepared.model_digest, &quantized.scheme);
     let finished =
         Finished { scheme: Some(quantized.scheme), reverted: Vec::new(), record: quantized.corrections, overview };
-    let text = write_results(config, prepared, cluster, witness, output, started, &finished)?;
+    let text = write_results(config, prepared, &subject, cluster, witness, output, started, &finished)?;
     Ok((exit::SUCCESS, text))
 }
 
+/// The model that is quantized: the user's, or what transformations made of it.
+struct Subject<'a> {
+    model: &'a Model,
+    graph: &'a Graph,
+    calibration: SampleSet,
+    validation: SampleSet,
+}
+
+impl<'a> Subject<'a> {
+    fn of(prepared: &'a Prepared, transformed: Option<&'a Transformed>) -> Subject<'a> {
+        let (calibration, validation) = (prepared.calibration_set.clone(), prepared.validation_set.clone());
+        match transformed {
+            None => Subject { model: &prepared.model, graph: &prepared.graph, calibration, validation },
+            Some(new) => Subject {
+                model: &new.model,
+                graph: &new.graph,
+                calibration: SampleSet { workload: new.calibration, ..calibration },
+                validation: SampleSet { workload: new.validation, ..validation },
+            },
+        }
+    }
+}
+
+/// What the transformations that the parameters ask for make of the model; `None` where nothing changes.
+async fn transformed(
+    prepared: &Prepared,
+    cluster: &Cluster,
+    parameters: &Parameters,
+) -> Result<Option<Transformed>, RunError> {
+    let source = Source {
+        model: &prepared.model,
+        graph: &prepared.graph,
+        calibration: &prepared.calibration_workload,
+        calibration_set: &prepared.calibration_set,
+        validation: &prepared.validation_workload,
+    };
+    Ok(transform(cluster, &source, &parameters.quantization, parameters.mode).await?)
+}
+
+#[allow(clippy::too_many_arguments, reason = "a run has these parts")]
 fn write_results<R: Serialize + Clone>(
     config: &RunConfig,
     prepared: &Prepared,
+    subject: &Subject<'_>,
     cluster: &Cluster,
     witness: &Witness,
     output: &OutputDir,
@@ -134,7 +186,7 @@ fn write_results<R: Serialize + Clone>(
     let request = &config.request;
     let reverted: BTreeSet<GroupId> = finished.reverted.iter().copied().collect();
     let model = match &finished.scheme {
-        Some(scheme) => prepared.model.export_qdq(scheme, &reverted, &prepared.graph).map_err(RunError::Export)?,
+        Some(scheme) => subject.model.export_qdq(scheme, &reverted, subject.graph).map_err(RunError::Export)?,
         None => prepared.model.to_bytes(),
     };
     let mut files: Vec<PathBuf> = vec![output.write(&format!("{}.onnx", request.model_name), &model)?];
