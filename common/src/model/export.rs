@@ -511,7 +511,8 @@ fn pass_through_inputs(op: &Op) -> Option<std::ops::Range<usize>> {
         | OpKind::Resize { .. }
         | OpKind::Cast
         | OpKind::ArgMax { .. }
-        | OpKind::Where => None,
+        | OpKind::Where
+        | OpKind::General(_) => None,
     }
 }
 

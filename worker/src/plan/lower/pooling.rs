@@ -159,6 +159,42 @@ impl Builder<'_> {
         Ok(())
     }
 
+    /// A kernel on rows that keeps their length, and the way back to the order of the operation's output.
+    pub(super) fn through_rows(
+        &mut self,
+        id: OpId,
+        axes: &[usize],
+        rows: BufferId,
+        kernel: Kernel,
+    ) -> Result<(), PlanError> {
+        let output = self.graph.op(id).outputs[0];
+        let shape = self.shape(output).to_vec();
+        let kept = (0..shape.len()).filter(|axis| !axes.contains(axis));
+        let permutation: Vec<usize> = kept.chain(axes.iter().copied()).collect();
+        let permuted: Vec<usize> = permutation.iter().map(|axis| shape[*axis]).collect();
+        let (placement, elements) = Placement::new(&permuted, Layout::RowMajor, [0; 4]);
+        let done = self.allocate(BufferKind::F32, &placement, elements);
+        self.emit(id, kernel, vec![rows], done);
+        let result = self.define_in(output, Form::Real, Layout::RowMajor);
+        let mut strides = vec![0; shape.len()];
+        for (axis, stride) in permutation.iter().zip(placement.strides()) {
+            strides[*axis] = stride;
+        }
+        let list = || {
+            let mut recorder = Recorder::default();
+            let mut sources = vec![0];
+            for (&extent, &stride) in shape.iter().zip(&strides) {
+                sources = sources.iter().flat_map(|at| (0..extent).map(move |index| at + index * stride)).collect();
+            }
+            sources.into_iter().enumerate().for_each(|(target, source)| recorder.copy(0, source, target));
+            Ok::<_, PlanError>(recorder.finish())
+        };
+        let places = vec![placement.clone(), result.placement.clone()];
+        let rearrangement = self.cache.moves((Some((id, 1)), places), list)?;
+        self.emit(id, Kernel::Rearrange { rearrangement, fill: 0.0 }, vec![done], result.buffer);
+        Ok(())
+    }
+
     /// The operation's first input as floats with these axes last, in a dense buffer: rows to reduce.
     pub(super) fn rows_along(&mut self, id: OpId, axes: &[usize]) -> Result<BufferId, PlanError> {
         let tensor = self.graph.op(id).inputs[0];
