@@ -79,7 +79,8 @@ pub(crate) fn check(node: &NodeProto, opset: i64, is_local_function: bool) -> Re
             format!("it has {outputs} outputs, 1 to {} are allowed", arity.outputs_max),
         ));
     }
-    if node.output[0].is_empty() {
+    let may_skip_first = matches!(node.op_type(), "LSTM" | "GRU" | "RNN");
+    if node.output[0].is_empty() && !(may_skip_first && node.output.iter().any(|name| !name.is_empty())) {
         return Err(ModelError::invalid(node, "its first output has no name"));
     }
     Ok(())

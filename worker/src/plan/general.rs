@@ -2,7 +2,7 @@
 //! activations.
 
 use super::buffer::{Arena, BufferId};
-use holdfast_common::graph::DataType;
+use holdfast_common::graph::{DataType, ReduceKind};
 use holdfast_kernels::float::recurrent::{self, Cell, CellWeights};
 use holdfast_kernels::float::{self, PackedF32, WeightLayout};
 use holdfast_kernels::general::{self, Comparison, IntBinary, IntWidth, ProductExtents, Selection, TupleSelection};
@@ -95,6 +95,17 @@ pub enum General {
         len: usize,
         /// Elements.
         total: usize,
+    },
+    /// Reduction of contiguous rows of integers.
+    IntReduce {
+        /// Which.
+        kind: ReduceKind,
+        /// Type of the result.
+        width: IntWidth,
+        /// Rows.
+        rows: usize,
+        /// Elements a row.
+        len: usize,
     },
     /// Normalization of channels in groups; inputs: x, scale, bias.
     GroupNormalize {
@@ -318,7 +329,7 @@ impl General {
             General::IntBinary { .. } | General::IntUnary { .. } => "integer",
             General::FloatToInt { .. } | General::IntToFloat { .. } => "convert",
             General::ArgExtreme { .. } => "arg_extreme",
-            General::Rows { .. } | General::IntRunningSum { .. } => "rows",
+            General::Rows { .. } | General::IntRunningSum { .. } | General::IntReduce { .. } => "rows",
             General::GroupNormalize { .. } => "group_normalize",
             General::LocalResponse { .. } => "local_response",
             General::GatherElements { .. } | General::GatherTuples { .. } => "gather",
@@ -436,6 +447,24 @@ impl General {
         match self {
             General::Gather { .. } | General::GatherElements { .. } | General::GatherTuples { .. } => {
                 return self.gather(integers(0), integers(1), output);
+            }
+            General::IntReduce { kind, width, rows, len } => {
+                for (row, to) in output[..*rows].iter_mut().enumerate() {
+                    let values = integers(0)[row * len..][..*len].iter().copied();
+                    let reduced = match kind {
+                        ReduceKind::Max => values.max(),
+                        ReduceKind::Min => values.min(),
+                        ReduceKind::Prod => Some(values.fold(1i64, i64::wrapping_mul)),
+                        ReduceKind::Sum
+                        | ReduceKind::Mean
+                        | ReduceKind::L1
+                        | ReduceKind::L2
+                        | ReduceKind::SumSquare
+                        | ReduceKind::LogSum
+                        | ReduceKind::LogSumExp => Some(values.fold(0i64, i64::wrapping_add)),
+                    };
+                    *to = width.wrap(reduced.unwrap_or(0));
+                }
             }
             General::IntRunningSum { exclusive, reverse, len, total } => {
                 let pairs = output[..*total].chunks_exact_mut((*len).max(1));

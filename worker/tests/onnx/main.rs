@@ -7,6 +7,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+mod embedded;
+
 use holdfast_common::graph::TensorData;
 use holdfast_common::model::{Model, ModelError};
 use holdfast_common::onnx::schema::{ModelProto, TensorProto};
@@ -18,6 +20,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::fs;
 use std::path::{Path, PathBuf};
+
+/// Cases whose expected values we deliberately do not give.
+const DIFFERENT: [(&str, &str); 2] = [
+    ("BFLOAT16", "bfloat16 is computed in 32 bits"),
+    ("resize_downsample_scales_linear_align_corners", "corners are aligned by the output's extent, as in ONNX Runtime"),
+];
 
 /// The package compares with these bounds.
 const RELATIVE: f32 = 1e-3;
@@ -36,7 +44,12 @@ fn operators_do_what_the_onnx_package_says() {
         cases.sort();
         for case in cases {
             let name = format!("{kind}/{}", case.file_name().unwrap().to_string_lossy());
-            outcomes.add(&name, run(&case));
+            let outcome =
+                match DIFFERENT.iter().find(|(part, _)| name.ends_with(part) || name.contains(&format!("{part}_"))) {
+                    Some((_, reason)) => Outcome::Refused((*reason).to_owned()),
+                    None => run(&case),
+                };
+            outcomes.add(&name, outcome);
         }
     }
     let found = outcomes.text();

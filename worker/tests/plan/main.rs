@@ -7,5 +7,6 @@ mod int8;
 mod moves;
 mod net;
 mod pools;
+mod products;
 mod runs;
 mod slow;

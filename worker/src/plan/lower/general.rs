@@ -113,6 +113,9 @@ impl Builder<'_> {
     pub(super) fn arg_max(&mut self, id: OpId, axis: usize, least: bool, last: bool) -> Result<(), PlanError> {
         let op = self.graph.op(id);
         let (input, output) = (op.inputs[0], op.outputs[0]);
+        if self.plain_form(input) == Form::Int {
+            return Err(self.unsupported(id, "it has no kernel for integers"));
+        }
         let rows = self.rows_along(id, &[axis])?;
         let len = self.shape(input)[axis];
         let count = self.shape(output).iter().product();

@@ -43,12 +43,9 @@ impl Builder<'_> {
                 if self.graph.tensor(output).data_type == DataType::F32 {
                     return self.row_function(id, *axis, RowFunction::RunningSum { exclusive, reverse });
                 }
-                if shape[*axis + 1..].iter().any(|extent| *extent != 1) {
-                    return Err(self.unsupported(id, "a running sum of integers runs along the last axis"));
-                }
-                let source = self.int(op.inputs[0])?.buffer;
+                let source = self.rows_along(id, &[*axis])?;
                 let kernel = General::IntRunningSum { exclusive, reverse, len: shape[*axis], total: len };
-                self.emit_general(id, kernel, vec![source])
+                self.through_rows(id, &[*axis], source, Kernel::General(kernel))
             }
             GeneralKind::OneHot { axis } => self.one_hot(id, *axis),
             GeneralKind::GatherElements { axis } => {
