@@ -29,7 +29,7 @@ pub(super) async fn tune<E: Evaluator>(
     pool: &Pool,
     entering: &Entering,
 ) -> Result<(TuningRecord, Option<QuantizationParameters>), CoreError> {
-    let quantized = pool.reduce(&entering.measured.samples);
+    let quantized = pool.reduce(&measure.sample_values(&entering.measured.results));
     let size = parameters.ranking_subset_size;
     let mut chosen = hardest(&goal.orientations, &pool.float, &quantized, size, parameters.mode);
     if chosen.is_empty() {

@@ -120,6 +120,8 @@ fn tuned(
         calibration: samples(b"calibration", 4),
         validation: samples(b"validation", 30),
         metrics: &metrics,
+        labels: None,
+        baseline: None,
     };
     let mut parameters = Parameters {
         mode,

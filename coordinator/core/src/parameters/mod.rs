@@ -127,6 +127,7 @@ impl Parameters {
         {
             return refuse("threshold", format!("it is {threshold}, but must be above 0"));
         }
+        self.search.check()?;
         for (section, class) in [("weights", TensorClass::Weights), ("activations", TensorClass::Activations)] {
             for symmetry in [Symmetry::Symmetric, Symmetry::Asymmetric] {
                 levels(class, symmetry, self.quantization.tensor(class).width)
