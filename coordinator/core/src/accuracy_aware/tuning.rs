@@ -165,7 +165,8 @@ impl<E: Evaluator> Tuner<'_, '_, E> {
         let metrics = self.goal.orientations.iter().zip(values).zip(reference.iter().zip(scale));
         let gains =
             metrics.map(|((orientation, value), (reference, scale))| orientation.sign() * (value - reference) / scale);
-        -gains.sum::<f64>() / values.len() as f64
+        // Without a sign on zero.
+        0.0 - gains.sum::<f64>() / values.len() as f64
     }
 
     /// The metrics of all trials on the subset; schemes that were not met before are evaluated side by side.
