@@ -4,6 +4,7 @@ use super::{AlgorithmArg, FilterArg, InputArgs, MethodArgs, ResizeTo};
 use crate::config::{
     Algorithm, AnnotationSource, ConfigError, DataSource, DatasetConfig, ImageReader, RunRequest, Steps, model_name,
 };
+use crate::dataset::is_array_path;
 use holdfast_common::dataset::{Preprocessing, PreprocessingStep, ResizeFilter};
 use holdfast_common::metric::{MetricDefinition, MetricSpec};
 use holdfast_core::parameters::{MetricParameters, Parameters, QuantizationParameters, TensorParameters};
@@ -103,13 +104,15 @@ fn quantization(method: &MethodArgs) -> QuantizationParameters {
 }
 
 fn source(path: &Path) -> DataSource {
-    let is_array = path.extension().is_some_and(|extension| extension == "npy");
-    if is_array { DataSource::Array(path.to_owned()) } else { DataSource::Folder(path.to_owned()) }
+    if is_array_path(path) { DataSource::Array(path.to_owned()) } else { DataSource::Folder(path.to_owned()) }
 }
 
 fn annotation(path: &Path) -> AnnotationSource {
-    let is_array = path.extension().is_some_and(|extension| extension == "npy");
-    if is_array { AnnotationSource::Array(path.to_owned()) } else { AnnotationSource::LabelFile(path.to_owned()) }
+    if is_array_path(path) {
+        AnnotationSource::Array(path.to_owned())
+    } else {
+        AnnotationSource::LabelFile(path.to_owned())
+    }
 }
 
 /// A metric by its type word; accuracy's k is part of it.

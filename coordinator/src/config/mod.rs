@@ -25,6 +25,8 @@ mod tree;
 mod words;
 mod yaml;
 
+pub use annotation::annotation_advice;
+
 pub use preprocessing::{ImageReader, Steps};
 pub use problem::{ConfigError, InvalidConfig, Problem, render};
 pub use request::{Algorithm, AnnotationSource, DataSource, DatasetConfig, RunRequest, Subsample};

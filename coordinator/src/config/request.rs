@@ -117,9 +117,9 @@ pub enum DataSource {
 /// Where labels lie.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AnnotationSource {
-    /// An `.npy` array of class indices, in sample order.
+    /// An array in sample order, in an `.npy` or `.npz` file; what the metrics need says what its rows stand for.
     Array(PathBuf),
-    /// A text file of lines `file index`.
+    /// A text file of lines `file index` or `file text`, or a folder of label files or of class maps: as the metrics need.
     LabelFile(PathBuf),
     /// A COCO `instances` file.
     Coco {

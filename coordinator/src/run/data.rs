@@ -3,7 +3,7 @@
 use super::RunError;
 use crate::artifact::{Artifacts, PackSource};
 use crate::cli::ProgressArg;
-use crate::config::{AnnotationSource, DataSource, DatasetConfig, Subsample};
+use crate::config::{AnnotationSource, DataSource, DatasetConfig, Subsample, annotation_advice};
 use crate::dataset::{DatasetError, DatasetRequest, LabelSource, PackReader, SampleSource, Subset, scan};
 use crate::terminal::{Progress, ProgressStyle, StageProgress};
 use bytes::Bytes;
@@ -55,12 +55,9 @@ pub fn publish_data(
         labels: match (&config.annotation, labelled) {
             (_, false) => LabelSource::None,
             (None, true) => LabelSource::Inferred,
-            (Some(AnnotationSource::Array(path)), true) => LabelSource::Array(path.clone()),
-            (Some(AnnotationSource::LabelFile(path)), true) => LabelSource::File(path.clone()),
-            (Some(AnnotationSource::Coco { file, numbering }), true) => {
-                LabelSource::Coco { file: file.clone(), numbering: *numbering }
+            (Some(source), true) => {
+                labels(source, config.metrics.first().map_or(Truth::Label, |m| m.definition.truth()))
             }
-            (Some(AnnotationSource::Yolo(folder)), true) => LabelSource::Yolo(folder.clone()),
         },
         classes: None,
         subset: match config.subsample {
@@ -105,7 +102,7 @@ fn check_annotations(config: &DatasetConfig, manifest: &Manifest) -> Result<(), 
         }
         let needed = metric.definition.truth();
         if let Some(odd) = manifest.samples.iter().find(|sample| sample.annotation.truth() != needed) {
-            let (found, needed, advice) = (odd.annotation.kind(), needed.name(), advice(needed));
+            let (found, needed, advice) = (odd.annotation.kind(), needed.name(), annotation_advice(needed));
             let problem = format!("metric `{name}` needs {needed}, but it carries {found}; {advice}");
             return Err(DatasetError::Sample { sample: odd.name.clone(), problem });
         }
@@ -113,17 +110,18 @@ fn check_annotations(config: &DatasetConfig, manifest: &Manifest) -> Result<(), 
     Ok(())
 }
 
-/// How annotations of a kind are given.
-fn advice(truth: Truth) -> &'static str {
-    match truth {
-        Truth::None => "give none",
-        Truth::Label => "give labels as an .npy array of integers or as a text file of lines `file index`",
-        Truth::Labels => "give an .npy array of 0 and 1, one row a sample, one column a class",
-        Truth::Values => "give them as an .npy array of floats",
-        Truth::Tokens => "give them as an .npy array of integers, one row a sample",
-        Truth::Text => "give a text file, one line a sample",
-        Truth::Boxes => "give a COCO instances file or YOLO label files",
-        Truth::Mask => "give an .npy array of integers [samples, height, width] or a folder of PNG class maps",
+/// How a source of annotations is read, given the kind the metrics need.
+fn labels(source: &AnnotationSource, truth: Truth) -> LabelSource {
+    match (source, truth) {
+        (AnnotationSource::Array(path), _) => LabelSource::Array { path: path.clone(), truth },
+        (AnnotationSource::LabelFile(path), Truth::Text) => LabelSource::Texts(path.clone()),
+        (AnnotationSource::LabelFile(path), Truth::Mask) => LabelSource::Masks(path.clone()),
+        (AnnotationSource::LabelFile(path), Truth::Boxes) => LabelSource::Yolo(Some(path.clone())),
+        (AnnotationSource::LabelFile(path), _) => LabelSource::File(path.clone()),
+        (AnnotationSource::Coco { file, numbering }, _) => {
+            LabelSource::Coco { file: file.clone(), numbering: *numbering }
+        }
+        (AnnotationSource::Yolo(folder), _) => LabelSource::Yolo(folder.clone()),
     }
 }
 

@@ -172,7 +172,7 @@ pub(in crate::config) static METRIC: Section = Section {
 };
 
 /// `annotation_conversion`, by converter.
-pub(in crate::config) static CONVERSIONS: [&Section; 3] = [
+pub(in crate::config) static CONVERSIONS: [&Section; 5] = [
     &Section::new(
         "imagenet",
         "a text file of lines `file index`",
@@ -205,6 +205,26 @@ pub(in crate::config) static CONVERSIONS: [&Section; 3] = [
             LABELS_FILE,
             META_FILE,
             foreign("images_dir", Kind::Any, "Changes nothing: images lie in data_source"),
+        ],
+    ),
+    &Section::new(
+        "common_semantic_segmentation",
+        "a PNG class map an image",
+        &[
+            required("masks_dir", Kind::Text, "\"masks\"", "Their folder"),
+            LABELS_FILE,
+            META_FILE,
+            foreign("images_dir", Kind::Any, "Changes nothing: images lie in data_source"),
+        ],
+    ),
+    &Section::new(
+        "character_recognition",
+        "a text file of lines `file text`",
+        &[
+            required("annotation_file", Kind::Text, "\"texts.txt\"", "The file"),
+            LABELS_FILE,
+            META_FILE,
+            foreign("images_dir", Kind::Any, "Changes nothing: files are relative to data_source"),
         ],
     ),
 ];
