@@ -8,10 +8,10 @@ use crate::dataset::{DatasetError, DatasetRequest, LabelSource, PackReader, Samp
 use crate::terminal::{Progress, ProgressStyle, StageProgress};
 use bytes::Bytes;
 use holdfast_common::Digest;
-use holdfast_common::dataset::{Manifest, PACK_SAMPLES, Preprocessing, Truth};
+use holdfast_common::dataset::{Manifest, PACK_SAMPLES, Preprocessing, PreprocessingStep, ResizeFilter, Truth};
 use holdfast_common::evaluation::Workload;
 use holdfast_common::metric::MetricSpec;
-use holdfast_common::model::Model;
+use holdfast_common::model::{Model, ModelInput};
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -47,6 +47,7 @@ pub fn publish_data(
         name: config.name.clone(),
         samples: match &config.source {
             DataSource::Folder(folder) => SampleSource::Images { folder: folder.clone(), field },
+            DataSource::Listed(source) => SampleSource::Listed { source: source.clone(), field },
             DataSource::Array(path) => SampleSource::Arrays(vec![(field, path.clone())]),
             DataSource::Arrays(paths) => {
                 SampleSource::Arrays(paths.iter().map(|(name, path)| (name.clone(), path.clone())).collect())
@@ -127,6 +128,16 @@ fn advice(truth: Truth) -> &'static str {
     }
 }
 
+/// The steps of POT's simplified engine: resize to the model's input, blue first, nothing else.
+fn fitting(input: &ModelInput) -> Result<Preprocessing, RunError> {
+    let [_, Some(channels @ (1 | 3)), Some(height), Some(width)] = input.dims[..] else {
+        return Err(RunError::NoImageInput { input: input.name.clone() });
+    };
+    let resize = PreprocessingStep::Resize { height, width, filter: ResizeFilter::OpencvLinear };
+    let color = if channels == 1 { PreprocessingStep::Grayscale } else { PreprocessingStep::ReverseChannels };
+    Ok(Preprocessing { steps: vec![resize, color] })
+}
+
 /// Publishes what does not change between candidates: model, data, preprocessing, metrics.
 pub fn publish_workload(
     model: &Model,
@@ -136,8 +147,11 @@ pub fn publish_workload(
     metrics: Vec<MetricSpec>,
     artifacts: &Artifacts,
 ) -> Result<Digest, RunError> {
-    let preprocessing: BTreeMap<String, Preprocessing> =
-        model.inputs().iter().map(|input| (input.name.clone(), config.preprocessing_of(&input.name).clone())).collect();
+    let mut preprocessing = BTreeMap::new();
+    for input in model.inputs() {
+        let steps = if config.fits_model { fitting(input)? } else { config.preprocessing_of(&input.name).clone() };
+        preprocessing.insert(input.name.clone(), steps);
+    }
     let workload = Workload { model: model_digest, manifest: data.digest, preprocessing, metrics };
     let json = serde_json::to_vec(&workload).map_err(|source| RunError::Json { what: "the workload", source })?;
     Ok(artifacts.publish(json)?)

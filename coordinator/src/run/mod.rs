@@ -54,6 +54,15 @@ pub enum RunError {
     /// The model cannot be run one sample at a time.
     #[error(transparent)]
     Shapes(#[from] SampleShapeError),
+    /// The simplified engine resizes images to an input whose extents the model leaves free, or that is no image.
+    #[error(
+        "model input `{input}` is no image of 1 or 3 channels with fixed height and width, which the simplified engine \
+         needs; describe the data with the accuracy_checker engine"
+    )]
+    NoImageInput {
+        /// The input.
+        input: String,
+    },
     /// A data set cannot be used.
     #[error(transparent)]
     Dataset(#[from] DatasetError),
@@ -119,6 +128,7 @@ impl RunError {
             | RunError::Read { .. }
             | RunError::Model { .. }
             | RunError::Shapes(_)
+            | RunError::NoImageInput { .. }
             | RunError::Dataset(_)
             | RunError::Manifest(_)
             | RunError::Core(
