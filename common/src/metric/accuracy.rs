@@ -1,7 +1,7 @@
 //! Accuracy: the share of samples whose label is among the `top_k` largest scores.
 
 use super::definition::Definition;
-use super::input::Input;
+use super::input::{Input, ahead};
 use super::parameters::{DeclarationError, Parameters};
 use super::{MetricError, Orientation, Outputs};
 use crate::dataset::{Annotation, Truth};
@@ -15,14 +15,14 @@ pub struct Accuracy {
 }
 
 impl Definition for Accuracy {
-    const WORDS: &'static [&'static str] = &["accuracy"];
+    const WORDS: &'static [&'static str] = &["accuracy", "hit_ratio"];
     const ORIENTATION: Orientation = Orientation::HigherBetter;
 
     fn accepts(word: &str) -> bool {
-        word == "accuracy" || named_k(word).is_some()
+        Self::WORDS.contains(&word) || named_k(word).is_some()
     }
 
-    /// `accuracy@topN` is short for `top_k` N; without either, N is 1.
+    /// `accuracy@topN` is short for `top_k` N; without either, N is 1, and 10 under the name recommender systems use.
     fn read(word: &str, parameters: &mut Parameters<'_>) -> Result<Accuracy, DeclarationError> {
         let declared = parameters.count("top_k", 1)?;
         match (named_k(word), declared) {
@@ -30,7 +30,9 @@ impl Definition for Accuracy {
             (Some(named), Some(declared)) if named != declared => {
                 parameters.refuse("top_k", format!("is {declared}, but the type says \"{word}\"; remove one"))
             }
-            (named, declared) => Ok(Accuracy { top_k: named.or(declared).unwrap_or(1) }),
+            (named, declared) => {
+                Ok(Accuracy { top_k: named.or(declared).unwrap_or(if word == "hit_ratio" { 10 } else { 1 }) })
+            }
         }
     }
 
@@ -62,7 +64,6 @@ impl Definition for Accuracy {
         }
         let label = input.label(annotation, scores.len())?;
         let score = scores[label];
-        let ahead = scores.iter().enumerate().filter(|&(i, &s)| s > score || (s == score && i < label)).count();
         let mut others: Vec<f32> = scores.iter().enumerate().filter(|&(i, _)| i != label).map(|(_, &s)| s).collect();
         let margin = if self.top_k > others.len() {
             f64::INFINITY
@@ -72,7 +73,7 @@ impl Definition for Accuracy {
         };
         // Equal infinite scores have no distance; neither side is ahead by any.
         let margin = if margin.is_nan() { 0.0 } else { margin };
-        Ok(vec![if ahead < self.top_k { 1.0 } else { 0.0 }, margin])
+        Ok(vec![if ahead(&scores, label) < self.top_k { 1.0 } else { 0.0 }, margin])
     }
 
     fn sample_value(&self, contribution: &[f64]) -> Option<f64> {

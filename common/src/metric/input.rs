@@ -132,10 +132,16 @@ impl Input {
                 targets.len()
             )));
         }
-        if let Some(index) = flat.iter().position(|value| value.is_infinite()) {
-            return Err(self.output_error(format!("element {index} of the output is infinite for this sample")));
-        }
+        self.refuse_infinite(&flat)?;
         Ok((flat, targets))
+    }
+
+    /// Refuses infinite numbers, where a metric cannot compute with them.
+    pub(super) fn refuse_infinite(&self, values: &[f32]) -> Result<(), MetricError> {
+        match values.iter().position(|value| value.is_infinite()) {
+            None => Ok(()),
+            Some(index) => Err(self.output_error(format!("element {index} of the output is infinite for this sample"))),
+        }
     }
 
     /// The error of an annotation of another kind.
@@ -174,6 +180,17 @@ impl Input {
         })
     }
 
+    /// The sum of the first numbers of pairs over the sum of the second.
+    pub(super) fn ratio(&self, contributions: &mut dyn Iterator<Item = &[f64]>) -> Result<f64, MetricError> {
+        let (mut numerator, mut denominator) = (0.0, 0.0);
+        self.fold_each(contributions, |[one, other]| {
+            numerator += one;
+            denominator += other;
+            Ok(())
+        })?;
+        Ok(numerator / denominator)
+    }
+
     /// Mean of contributions of one number.
     pub(super) fn mean(&self, contributions: &mut dyn Iterator<Item = &[f64]>) -> Result<f64, MetricError> {
         let (mut sum, mut count) = (0.0, 0.0);
@@ -188,6 +205,12 @@ impl Input {
 
 fn quoted(names: &[String]) -> String {
     names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
+}
+
+/// How many classes rank before one; of equal scores the lower index does.
+pub(super) fn ahead(scores: &[f32], class: usize) -> usize {
+    let score = scores[class];
+    scores.iter().enumerate().filter(|&(index, &other)| other > score || (other == score && index < class)).count()
 }
 
 /// The position of the largest score; of equal ones the first, as numpy's argmax has it.

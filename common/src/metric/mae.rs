@@ -37,6 +37,6 @@ impl Definition for Mae {
     }
 
     fn fold(&self, input: &Input, contributions: &mut dyn Iterator<Item = &[f64]>) -> Result<f64, MetricError> {
-        regression::mean(input, contributions)
+        input.ratio(contributions)
     }
 }

@@ -1,23 +1,38 @@
 //! Metrics: what one sample contributes, how contributions fold, which way is better; one file each.
 
 mod accuracy;
+mod character_error_rate;
 mod coco_precision;
 mod confusion;
+mod correlation;
 mod cosine;
 mod definition;
 pub mod detection;
 mod f1;
 mod input;
+mod log_loss;
+mod log_probability;
 mod mae;
 mod matthews;
+mod mean_iou;
 mod mse;
+mod ndcg;
 mod parameters;
+mod pearson;
+mod perplexity;
 mod precision;
+mod psnr;
+mod ranks;
 mod recall;
 mod regression;
 mod rmse;
+mod roc_auc;
+mod spearman;
 mod table;
+pub mod text;
+mod text_errors;
 mod voc_map;
+mod word_error_rate;
 
 pub use parameters::DeclarationError;
 pub use table::{MetricDefinition, build};

@@ -37,6 +37,6 @@ impl Definition for Rmse {
     }
 
     fn fold(&self, input: &Input, contributions: &mut dyn Iterator<Item = &[f64]>) -> Result<f64, MetricError> {
-        Ok(regression::mean(input, contributions)?.sqrt())
+        Ok(input.ratio(contributions)?.sqrt())
     }
 }

@@ -112,6 +112,26 @@ metrics! {
     mae::Mae,
     /// Cosine similarity of output and target, mean over the samples.
     cosine::Cosine,
+    /// Peak signal-to-noise ratio of output and target.
+    psnr::Psnr,
+    /// Pearson's correlation of predicted and true numbers.
+    pearson::Pearson,
+    /// Spearman's rank correlation of predicted and true numbers.
+    spearman::Spearman,
+    /// Cross-entropy of scores and label.
+    log_loss::LogLoss,
+    /// Area under the ROC curve.
+    roc_auc::RocAuc,
+    /// Normalized discounted cumulative gain of one relevant item.
+    ndcg::Ndcg,
+    /// Perplexity of token logits.
+    perplexity::Perplexity,
+    /// Edits of recognized words.
+    word_error_rate::WordErrorRate,
+    /// Edits of recognized characters.
+    character_error_rate::CharacterErrorRate,
+    /// Mean intersection over union of class maps.
+    mean_iou::MeanIou,
     /// Mean average precision by COCO's rules.
     coco_precision::CocoPrecision,
     /// Mean average precision by Pascal VOC's rules.

@@ -86,6 +86,7 @@ async fn accuracy_aware(
         calibration: prepared.calibration_set.clone(),
         validation: prepared.validation_set.clone(),
         metrics: &prepared.metrics,
+        labels: None,
     };
     let conclusion = run(cluster, &problem, &config.request.parameters, witness).await?;
     let overview = overview(&config.request, prepared.model_digest, &conclusion);

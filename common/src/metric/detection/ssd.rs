@@ -1,5 +1,6 @@
 //! SSD heads: boxes and class scores apart, the boxes decoded already or as offsets from priors.
 
+use super::super::log_probability::softmax;
 use super::{Detection, corners_of_centre};
 use serde::{Deserialize, Serialize};
 
@@ -115,14 +116,6 @@ impl Ssd {
         };
         [left / across, upper / down, right / across, lower / down]
     }
-}
-
-/// Shares of the classes; their largest logit is taken off first, so that nothing overflows.
-fn softmax(logits: &[f32]) -> Vec<f64> {
-    let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let shares: Vec<f64> = logits.iter().map(|&logit| libm::exp(f64::from(logit) - f64::from(largest))).collect();
-    let sum: f64 = shares.iter().sum();
-    shares.into_iter().map(|share| share / sum).collect()
 }
 
 #[cfg(test)]

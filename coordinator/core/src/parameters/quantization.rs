@@ -169,6 +169,9 @@ pub struct QuantizationParameters {
     /// SmoothQuant's alpha for matrix products; `None` is 0.95 for transformers in default mode and off otherwise, a
     /// negative value is off.
     pub smooth_quant_alpha: Option<f64>,
+    /// Operations whose weights a transformation has rescaled: their codes are halved as well where `saturation_fix`
+    /// halves any. No user sets this.
+    pub rescaled: Vec<String>,
     /// `use_layerwise_tuning` with its knobs; `None` is off.
     pub layerwise_tuning: Option<LayerwiseTuning>,
 }
@@ -224,6 +227,7 @@ impl Default for QuantizationParameters {
             target_device: TargetDevice::Any,
             channel_alignment: None,
             smooth_quant_alpha: None,
+            rescaled: Vec::new(),
             layerwise_tuning: None,
         }
     }

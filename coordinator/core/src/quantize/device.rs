@@ -36,7 +36,8 @@ pub(super) fn halved(graph: &Graph, parameters: &QuantizationParameters, mode: M
             .map(|(id, _)| id)
             .collect(),
         SaturationFix::FirstLayer => {
-            let mut first = BTreeSet::new();
+            let rescaled = parameters.rescaled.iter().filter_map(|name| graph.find_op(name));
+            let mut first: BTreeSet<OpId> = rescaled.collect();
             let mut open: Vec<TensorId> = graph.inputs.clone();
             let mut seen: BTreeSet<TensorId> = open.iter().copied().collect();
             while let Some(tensor) = open.pop() {
