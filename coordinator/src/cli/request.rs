@@ -70,7 +70,8 @@ pub(super) fn from_flags(input: &InputArgs, method: Option<&MethodArgs>) -> Resu
         model_name: name,
         model: model.clone(),
         algorithm: if accuracy_aware { Algorithm::AccuracyAwareQuantization } else { Algorithm::DefaultQuantization },
-        parameters: method.map_or_else(Parameters::default, |method| parameters(method, accuracy_aware, Some(&metric.name))),
+        parameters: method
+            .map_or_else(Parameters::default, |method| parameters(method, accuracy_aware, Some(&metric.name))),
         shuffle_data: false,
         dump_intermediate_model: false,
         threads: None,
@@ -99,7 +100,10 @@ fn from_pot_flags(input: &InputArgs, model: &Path, method: Option<&MethodArgs>) 
     let algorithm = match wants_default {
         true => Algorithm::DefaultQuantization,
         false if is_simplified => {
-            return refuse("--engine", "simplified has no labels, which accuracy-aware quantization needs; add -q default");
+            return refuse(
+                "--engine",
+                "simplified has no labels, which accuracy-aware quantization needs; add -q default",
+            );
         }
         false => Algorithm::AccuracyAwareQuantization,
     };
@@ -131,7 +135,10 @@ fn parameters(method: &MethodArgs, accuracy_aware: bool, metric: Option<&str>) -
         return common;
     }
     Parameters {
-        metrics: metric.map(|name| MetricParameters { name: name.to_owned(), baseline_value: None }).into_iter().collect(),
+        metrics: metric
+            .map(|name| MetricParameters { name: name.to_owned(), baseline_value: None })
+            .into_iter()
+            .collect(),
         maximal_drop: method.max_drop.unwrap_or(common.maximal_drop),
         drop_type: method.drop_type.map_or(common.drop_type, Into::into),
         ranking_subset_size: method.ranking_subset_size.map_or(SUBSET_SIZE, |size| size.get()),

@@ -1,6 +1,7 @@
 //! `holdfast quantize`: the whole run, from files to the quantized model and its report.
 
 use super::RunError;
+use super::evaluate::measure;
 use super::machine::isa_name;
 use super::overview::{default_overview, overview};
 use super::prepare::{Prepared, prepare, start};
@@ -13,9 +14,11 @@ use crate::report::{
     DataInfo, DatasetInfo, EngineInfo, ModelInfo, Overview, REPORT_SCHEMA, Report, Timings, WorkerInfo, render_html,
 };
 use crate::terminal::summary;
+use holdfast_common::evaluation::Candidate;
 use holdfast_common::scheme::{GroupId, Scheme};
+use holdfast_core::evaluator::{Evaluator, Stage};
 use holdfast_core::quantize::calibrate_and_quantize;
-use holdfast_core::{Problem, run};
+use holdfast_core::{CoreError, Problem, run};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -94,7 +97,7 @@ async fn accuracy_aware(
     let finished =
         Finished { scheme: conclusion.scheme, reverted: conclusion.reverted, record: conclusion.record, overview };
     let text = write_results(config, prepared, cluster, witness, output, started, &finished)?;
-    Ok((code, text))
+    Ok((code, text + &measured(config, prepared, cluster, &finished).await?))
 }
 
 async fn default_quantization(
@@ -119,7 +122,28 @@ async fn default_quantization(
     let finished =
         Finished { scheme: Some(quantized.scheme), reverted: Vec::new(), record: quantized.corrections, overview };
     let text = write_results(config, prepared, cluster, witness, output, started, &finished)?;
-    Ok((exit::SUCCESS, text))
+    Ok((exit::SUCCESS, text + &measured(config, prepared, cluster, &finished).await?))
+}
+
+/// Where `--evaluate` asks for them, all metrics of the written model on the whole validation data.
+async fn measured<R>(
+    config: &RunConfig,
+    prepared: &Prepared,
+    cluster: &Cluster,
+    finished: &Finished<R>,
+) -> Result<String, RunError> {
+    if !config.evaluate {
+        return Ok(String::new());
+    }
+    let candidate = match &finished.scheme {
+        None => Candidate::baseline(),
+        Some(scheme) => {
+            let json = serde_json::to_vec(scheme).map_err(|source| RunError::Json { what: "the scheme", source })?;
+            let scheme = cluster.publish(json).await.map_err(CoreError::from)?;
+            Candidate { scheme: Some(scheme), reverted: finished.reverted.clone() }
+        }
+    };
+    Ok(format!("\n{}", measure(cluster, prepared, Stage::Validation, candidate).await?))
 }
 
 fn write_results<R: Serialize + Clone>(
