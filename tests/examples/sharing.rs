@@ -8,7 +8,7 @@ use holdfast_common::onnx::NoExternalData;
 use holdfast_common::scheme::{GroupId, Scheme};
 use holdfast_core::schedule::TILE_CANDIDATES;
 use holdfast_kernels::Isa;
-use holdfast_worker::plan::{Fork, PackedCache, Plan, PlanError, Port, Variant};
+use holdfast_worker::plan::{Fork, PackedCache, Plan, PlanError, Port, PortBuffer, Variant};
 use ndarray::{ArrayD, Axis};
 use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
@@ -60,7 +60,10 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     let (mut apart, mut together) = (0.0, 0.0);
     for sample in inputs.axis_iter(Axis(0)).take(count) {
-        let write = |port: &Port, buffer: &mut [f32]| {
+        let write = |port: &Port, buffer: PortBuffer<'_>| {
+            let PortBuffer::F32(buffer) = buffer else {
+                return Err(PlanError::Scheme { problem: "the model input is not float".to_owned() });
+            };
             port.placement.scatter(sample.iter().copied(), buffer);
             Ok::<(), PlanError>(())
         };

@@ -138,7 +138,7 @@ fn mentions_channels(steps: Option<&Node<'_>>) -> bool {
     let Some(steps) = steps.filter(|node| node.is_array()) else {
         return false;
     };
-    let types = ["bgr_to_rgb", "rgb_to_bgr", "grayscale"];
+    let types = ["bgr_to_rgb", "rgb_to_bgr", "grayscale", "bgr_to_gray", "rgb_to_gray"];
     let step_type = |node: &Node<'_>| node.json().get("type").and_then(|kind| kind.as_str().map(str::to_owned));
     let steps = steps.array().unwrap_or_default();
     steps.iter().filter_map(step_type).any(|kind| types.contains(&kind.as_str()))

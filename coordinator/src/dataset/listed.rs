@@ -24,7 +24,7 @@ pub(super) fn read(source: &Path) -> Result<Vec<Named>, DatasetError> {
 fn of_list(list: &Path) -> Result<Vec<Named>, DatasetError> {
     let length = fs::metadata(list).map_err(DatasetError::read(list))?.len();
     if length > LIST_BYTES_MAX {
-        return Err(DatasetError::content(list, &format!("it is larger than {LIST_BYTES_MAX} bytes")));
+        return Err(DatasetError::content(list, format!("it is larger than {LIST_BYTES_MAX} bytes")));
     }
     let text = fs::read_to_string(list).map_err(DatasetError::read(list))?;
     let folder = list.parent().unwrap_or(Path::new(""));

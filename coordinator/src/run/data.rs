@@ -138,21 +138,24 @@ fn fitting(input: &ModelInput) -> Result<Preprocessing, RunError> {
     Ok(Preprocessing { steps: vec![resize, color] })
 }
 
-/// Publishes what does not change between candidates: model, data, preprocessing, metrics.
-pub fn publish_workload(
+/// What does not change between candidates: model, data, preprocessing, metrics.
+pub fn workload(
     model: &Model,
     model_digest: Digest,
     data: &PublishedData,
     config: &DatasetConfig,
     metrics: Vec<MetricSpec>,
-    artifacts: &Artifacts,
-) -> Result<Digest, RunError> {
+) -> Result<Workload, RunError> {
     let mut preprocessing = BTreeMap::new();
     for input in model.inputs() {
         let steps = if config.fits_model { fitting(input)? } else { config.preprocessing_of(&input.name).clone() };
         preprocessing.insert(input.name.clone(), steps);
     }
-    let workload = Workload { model: model_digest, manifest: data.digest, preprocessing, metrics };
-    let json = serde_json::to_vec(&workload).map_err(|source| RunError::Json { what: "the workload", source })?;
+    Ok(Workload { model: model_digest, manifest: data.digest, preprocessing, metrics })
+}
+
+/// Publishes a workload.
+pub fn publish_workload(workload: &Workload, artifacts: &Artifacts) -> Result<Digest, RunError> {
+    let json = serde_json::to_vec(workload).map_err(|source| RunError::Json { what: "the workload", source })?;
     Ok(artifacts.publish(json)?)
 }

@@ -22,7 +22,8 @@ pub async fn evaluate(config: RunConfig, stop: CancellationToken) -> Result<Stri
     let running = start(&config, prepared.artifacts.clone(), &stop)?;
     let bars = CancellationToken::new();
     let progress = show_progress(&running.cluster, config.progress, bars.clone());
-    let measured = measure(&running.cluster, &prepared, Stage::Baseline, Candidate::baseline()).await;
+    let set = &prepared.validation_set;
+    let measured = measure(&running.cluster, &prepared, set, Stage::Baseline, Candidate::baseline()).await;
     bars.cancel();
     // The bars are gone either way; a panic while drawing must not hide the answer.
     let _ = progress.await;
@@ -30,14 +31,15 @@ pub async fn evaluate(config: RunConfig, stop: CancellationToken) -> Result<Stri
     measured
 }
 
-/// All metrics of a candidate on the whole validation data, one line each.
+/// All metrics of a candidate on a set of samples, one line each.
 pub(super) async fn measure(
     cluster: &Cluster,
     prepared: &Prepared,
+    set: &SampleSet,
     stage: Stage,
     candidate: Candidate,
 ) -> Result<String, RunError> {
-    let SampleSet { workload, samples } = prepared.validation_set.clone();
+    let SampleSet { workload, samples } = set.clone();
     let evaluation = Evaluation { workload, candidate, want: Want::Contributions, samples };
     let answer = cluster.evaluate(stage, vec![evaluation]).await.map_err(CoreError::from)?;
     lines(prepared, answer.first().map_or(&[], Vec::as_slice))

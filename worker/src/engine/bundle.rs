@@ -2,7 +2,7 @@
 
 use super::loaded::{Library, LoadedWorkload, Wanted};
 use crate::artifact::ArtifactSource;
-use crate::plan::{Finished, Fork, Plan, PlanError, Port};
+use crate::plan::{Finished, Fork, Plan, PlanError, Port, PortBuffer};
 use holdfast_common::Digest;
 use holdfast_common::evaluation::Candidate;
 use holdfast_common::scheme::GroupId;
@@ -57,7 +57,7 @@ impl Bundle {
     /// Runs one sample through all of them; `read` is told each candidate's position in the tile.
     pub fn run<E: From<PlanError>>(
         &self,
-        write: impl FnMut(&Port, &mut [f32]) -> Result<(), E>,
+        write: impl FnMut(&Port, PortBuffer<'_>) -> Result<(), E>,
         mut read: impl FnMut(usize, &Finished<'_>) -> Result<(), E>,
     ) -> Result<(), E> {
         self.trunk.run_branches(self.wanted.is_some(), &self.branches, write, |branch, finished| {

@@ -3,12 +3,12 @@
 use super::broken_artifact;
 use crate::artifact::{ArtifactError, ArtifactSource};
 use crate::data::{DataError, InputSpec, PackSource, PixelCache, SamplePipeline};
-use crate::plan::{Layout, PackedCache, Plan, PlanError, Port, Variant};
+use crate::plan::{Layout, PackedCache, Plan, PlanError, Port, PortBuffer, Variant};
 use bytes::Bytes;
 use holdfast_common::Digest;
 use holdfast_common::dataset::{Annotation, Manifest, Pack};
 use holdfast_common::evaluation::{Candidate, SampleIndex, StatisticSpec, Want, Workload};
-use holdfast_common::graph::{Graph, TensorData, TensorId};
+use holdfast_common::graph::{Graph, TensorId};
 use holdfast_common::metric::{self, Metric};
 use holdfast_common::model::Model;
 use holdfast_common::onnx::NoExternalData;
@@ -104,16 +104,19 @@ impl LoadedWorkload {
         sample: SampleIndex,
         input: usize,
         port: &Port,
-        buffer: &mut [f32],
+        buffer: PortBuffer<'_>,
     ) -> Result<(), DataError> {
-        if port.placement.layout == Layout::ChannelsLast && port.placement.shape.len() == 4 {
-            return self.pipeline.prepare_nhwc_f32(sample, input, buffer, &port.placement.image);
-        }
-        let TensorData::F32(values) = self.pipeline.prepare_input(sample, input)? else {
-            return Err(DataError::Buffer { input: port.name.clone(), problem: "it is not float32".to_owned() });
+        let buffer = match buffer {
+            PortBuffer::F32(buffer)
+                if port.placement.layout == Layout::ChannelsLast && port.placement.shape.len() == 4 =>
+            {
+                return self.pipeline.prepare_nhwc_f32(sample, input, buffer, &port.placement.image);
+            }
+            other => other,
         };
-        port.placement.scatter(values.iter().copied(), buffer);
-        Ok(())
+        let data = self.pipeline.prepare_input(sample, input)?;
+        let refuse = |error: PlanError| DataError::Buffer { input: port.name.clone(), problem: error.to_string() };
+        port.write(&data, buffer).map_err(refuse)
     }
 }
 

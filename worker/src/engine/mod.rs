@@ -7,7 +7,7 @@ mod loaded;
 
 use crate::artifact::ArtifactSource;
 use crate::data::{DataError, PixelCache};
-use crate::plan::{Finished, Observation, Plan, PlanError, Port};
+use crate::plan::{Finished, Observation, Plan, PlanError, Port, PortBuffer};
 use crate::session::{StopFlag, TaskOutput, TaskRunner};
 use bundle::Bundle;
 use holdfast_common::Digest;
@@ -64,12 +64,28 @@ pub struct Engine {
 /// Why one sample of a tile could not be evaluated.
 enum SampleFailure {
     Stopped,
+    /// The sample does not suit the model.
+    Unsuitable(String),
     Failed(TaskFailure),
+}
+
+impl SampleFailure {
+    /// Names the sample where it is to blame.
+    fn of(self, sample: SampleIndex) -> SampleFailure {
+        match self {
+            SampleFailure::Unsuitable(message) => poison(sample, message),
+            SampleFailure::Stopped | SampleFailure::Failed(_) => self,
+        }
+    }
 }
 
 impl From<PlanError> for SampleFailure {
     fn from(error: PlanError) -> SampleFailure {
-        SampleFailure::Failed(TaskFailure::ModelUnsupported { message: error.to_string() })
+        let message = error.to_string();
+        match error {
+            PlanError::Index { .. } => SampleFailure::Unsuitable(message),
+            _ => SampleFailure::Failed(TaskFailure::ModelUnsupported { message }),
+        }
     }
 }
 
@@ -120,17 +136,17 @@ impl Engine {
                     if stop() {
                         return Err(SampleFailure::Stopped);
                     }
-                    let float = float.as_deref().map(|plan| outputs(&workload, plan, sample)).transpose()?;
+                    let float = float.as_deref().map(|plan| outputs(&workload, plan, sample)).transpose();
+                    let float = float.map_err(|failure| failure.of(sample))?.unwrap_or_default();
                     let reader = Reader { workload: &workload, wanted: &wanted, sample, isa: self.library.isa() };
                     let mut row = vec![SampleResult::default(); tile.candidates.len()];
                     for bundle in &bundles {
-                        bundle.run(
-                            |port, buffer| write_input(&workload, sample, port, buffer),
-                            |position, finished| {
-                                row[position] = reader.read(finished, float.as_deref().unwrap_or(&[]))?;
-                                Ok::<(), SampleFailure>(())
-                            },
-                        )?;
+                        let write = |port: &Port, buffer: PortBuffer<'_>| write_input(&workload, sample, port, buffer);
+                        let read = |position: usize, finished: &Finished<'_>| {
+                            row[position] = reader.read(finished, &float)?;
+                            Ok::<(), SampleFailure>(())
+                        };
+                        bundle.run(write, read).map_err(|failure| failure.of(sample))?;
                     }
                     Ok(row)
                 })
@@ -140,6 +156,7 @@ impl Engine {
         match rows {
             Ok(rows) => Ok(transposed(rows, tile.candidates.len())),
             Err(SampleFailure::Failed(failure)) => Err(failure),
+            Err(SampleFailure::Unsuitable(message)) => Err(TaskFailure::ModelUnsupported { message }),
             Err(SampleFailure::Stopped) => {
                 Err(TaskFailure::RetryElsewhere { message: "the worker was told to stop".to_owned() })
             }
@@ -179,7 +196,7 @@ fn write_input(
     workload: &LoadedWorkload,
     sample: SampleIndex,
     port: &Port,
-    buffer: &mut [f32],
+    buffer: PortBuffer<'_>,
 ) -> Result<(), SampleFailure> {
     let input = workload.input_position(port.tensor);
     workload.write_input(sample, input, port, buffer).map_err(|error| data_failure(sample, &error))

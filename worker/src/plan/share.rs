@@ -7,7 +7,7 @@
 
 use super::buffer::{Arena, BufferId};
 use super::instruction::Instruction;
-use super::{Finished, Plan, PlanError, Port};
+use super::{Finished, Plan, PlanError, Port, PortBuffer};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -96,12 +96,12 @@ impl Plan {
     ///
     /// # Errors
     ///
-    /// What `write` and `read` return.
+    /// What `write` and `read` return, and an index from outside that points nowhere.
     pub fn run_branches<E: From<PlanError>>(
         &self,
         to_the_end: bool,
         branches: &[(Arc<Plan>, Fork)],
-        write: impl FnMut(&Port, &mut [f32]) -> Result<(), E>,
+        write: impl FnMut(&Port, PortBuffer<'_>) -> Result<(), E>,
         mut read: impl FnMut(Option<usize>, &Finished<'_>) -> Result<(), E>,
     ) -> Result<(), E> {
         let mut order: Vec<usize> = (0..branches.len()).collect();
@@ -110,18 +110,18 @@ impl Plan {
             let mut done = 0;
             for branch in order {
                 let (plan, fork) = &branches[branch];
-                self.instructions[done..fork.shared].iter().for_each(|instruction| instruction.run(trunk));
+                run(&self.instructions[done..fork.shared], trunk)?;
                 done = fork.shared;
                 plan.with_arena(|arena| {
                     fork.copies.iter().for_each(|(from, to)| arena.copy(*to, trunk, *from));
-                    plan.instructions[done..].iter().for_each(|instruction| instruction.run(arena));
+                    run(&plan.instructions[done..], arena)?;
                     read(Some(branch), &Finished { plan, arena })
                 })?;
             }
             if !to_the_end {
                 return Ok(());
             }
-            self.instructions[done..].iter().for_each(|instruction| instruction.run(trunk));
+            run(&self.instructions[done..], trunk)?;
             read(None, &Finished { plan: self, arena: trunk })
         })
     }
@@ -130,9 +130,9 @@ impl Plan {
     pub(super) fn with_arena<R>(&self, work: impl FnOnce(&mut Arena) -> R) -> R {
         let kept = self.arenas.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).pop();
         let mut arena = kept.unwrap_or_else(|| {
-            let mut arena = Arena::new(&self.buffers);
+            let mut arena = Arena::new(&self.buffers, self.isa);
             for (buffer, values) in &self.constants {
-                arena.f32_mut(*buffer)[..values.len()].copy_from_slice(values);
+                arena.store(*buffer, values);
             }
             arena
         });
@@ -145,6 +145,11 @@ impl Plan {
     pub fn release_memory(&self) {
         self.arenas.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clear();
     }
+}
+
+/// Runs instructions one after another.
+pub(super) fn run(instructions: &[Instruction], arena: &mut Arena) -> Result<(), PlanError> {
+    instructions.iter().try_for_each(|instruction| instruction.run(arena).map_err(PlanError::from))
 }
 
 /// Whether two instructions do the same to equal inputs.

@@ -4,7 +4,7 @@ use crate::net::{Net, assert_bits, conv, first_output, values};
 use holdfast_common::graph::{BinaryKind, OpId, OpKind, TensorId, UnaryKind};
 use holdfast_common::scheme::GroupId;
 use holdfast_kernels::Isa;
-use holdfast_worker::plan::{PackedCache, Plan, PlanError, Variant};
+use holdfast_worker::plan::{PackedCache, Plan, PlanError, PortBuffer, Variant};
 use std::collections::BTreeSet;
 
 pub const SHAPE: [usize; 4] = [1, 16, 6, 6];
@@ -108,6 +108,7 @@ fn an_observed_tensor_shows_what_its_operation_computes_before_it_is_quantized()
     let mut buffers = sample(3);
     plan.run(
         |port, buffer| {
+            let PortBuffer::F32(buffer) = buffer else { panic!("a float input") };
             port.placement.scatter(buffers.swap_remove(0).into_iter(), buffer);
             Ok::<(), PlanError>(())
         },

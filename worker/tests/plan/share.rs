@@ -4,7 +4,7 @@ use crate::net::{Net, assert_bits, first_output};
 use crate::runs::{SHAPE, network, sample};
 use holdfast_common::scheme::GroupId;
 use holdfast_kernels::Isa;
-use holdfast_worker::plan::{Fork, PackedCache, Plan, PlanError, Variant};
+use holdfast_worker::plan::{Fork, PackedCache, Plan, PlanError, PortBuffer, Variant};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -27,6 +27,7 @@ fn together(trunk: &Plan, branches: &[(Arc<Plan>, Fork)], values: &[f32]) -> Vec
             true,
             branches,
             |port, buffer| {
+                let PortBuffer::F32(buffer) = buffer else { panic!("a float input") };
                 port.placement.scatter(values.iter().copied(), buffer);
                 Ok::<(), PlanError>(())
             },

@@ -176,10 +176,7 @@ impl Builder<'_> {
             [channels, out_channels] if constant => {
                 self.product(id, &Window::matrix(*out_channels, *channels, WeightOrder::InputOutput, 1.0, 1.0))
             }
-            _ => {
-                Err(self
-                    .unsupported(id, "a product without a constant two-dimensional second operand has no kernel yet"))
-            }
+            _ => self.activation_product(id),
         }
     }
 
