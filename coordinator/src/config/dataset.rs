@@ -67,7 +67,8 @@ pub(super) fn read_dataset(node: &Node<'_>, surroundings: &Surroundings<'_, '_>)
     }
     let Pipelines { every: preprocessing, by_input: input_preprocessing } = preprocessing?;
     let (name, subsample) = (name?, subsample?);
-    Some(DatasetConfig { name, source, annotation, subsample, preprocessing, input_preprocessing, metrics })
+    let fits_model = false;
+    Some(DatasetConfig { name, source, annotation, subsample, preprocessing, input_preprocessing, fits_model, metrics })
 }
 
 fn read_source(node: &Node<'_>, directory: &Path) -> Option<DataSource> {
@@ -137,7 +138,7 @@ fn mentions_channels(steps: Option<&Node<'_>>) -> bool {
     let Some(steps) = steps.filter(|node| node.is_array()) else {
         return false;
     };
-    let types = ["bgr_to_rgb", "rgb_to_bgr", "grayscale"];
+    let types = ["bgr_to_rgb", "rgb_to_bgr", "grayscale", "bgr_to_gray", "rgb_to_gray"];
     let step_type = |node: &Node<'_>| node.json().get("type").and_then(|kind| kind.as_str().map(str::to_owned));
     let steps = steps.array().unwrap_or_default();
     steps.iter().filter_map(step_type).any(|kind| types.contains(&kind.as_str()))

@@ -9,6 +9,7 @@ mod coco;
 mod dimensions;
 mod images;
 mod labels;
+mod listed;
 mod masks;
 mod npy;
 mod pack;
@@ -51,6 +52,13 @@ pub enum SampleSource {
     Images {
         /// The folder.
         folder: PathBuf,
+        /// The field's name: that of the model input.
+        field: String,
+    },
+    /// PNG, JPEG or BMP files without labels, named one a line by a `.txt` file, or by a pattern with `*` or `?`.
+    Listed {
+        /// The text file or the pattern.
+        source: PathBuf,
         /// The field's name: that of the model input.
         field: String,
     },
@@ -222,6 +230,12 @@ fn find(request: &DatasetRequest) -> Result<Found, DatasetError> {
             };
             let classes = if classes.is_empty() { listing.classes } else { classes };
             Ok(Found { fields, classes, names: listing.names, annotations, content: Content::Files(paths) })
+        }
+        SampleSource::Listed { source, field } => {
+            let fields = vec![Field { name: field.clone(), encoding: FieldEncoding::Image }];
+            let (names, paths): (Vec<String>, Vec<PathBuf>) = listed::read(source)?.into_iter().unzip();
+            let annotations = vec![Annotation::None; names.len()];
+            Ok(Found { fields, classes, names, annotations, content: Content::Files(paths) })
         }
         SampleSource::Arrays(arrays) => {
             let (fields, content, count) = open_arrays(&request.name, arrays)?;

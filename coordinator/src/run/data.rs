@@ -8,10 +8,10 @@ use crate::dataset::{DatasetError, DatasetRequest, LabelSource, PackReader, Samp
 use crate::terminal::{Progress, ProgressStyle, StageProgress};
 use bytes::Bytes;
 use holdfast_common::Digest;
-use holdfast_common::dataset::{Manifest, PACK_SAMPLES, Preprocessing, Truth};
+use holdfast_common::dataset::{Manifest, PACK_SAMPLES, Preprocessing, PreprocessingStep, ResizeFilter, Truth};
 use holdfast_common::evaluation::Workload;
 use holdfast_common::metric::MetricSpec;
-use holdfast_common::model::Model;
+use holdfast_common::model::{Model, ModelInput};
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -47,6 +47,7 @@ pub fn publish_data(
         name: config.name.clone(),
         samples: match &config.source {
             DataSource::Folder(folder) => SampleSource::Images { folder: folder.clone(), field },
+            DataSource::Listed(source) => SampleSource::Listed { source: source.clone(), field },
             DataSource::Array(path) => SampleSource::Arrays(vec![(field, path.clone())]),
             DataSource::Arrays(paths) => {
                 SampleSource::Arrays(paths.iter().map(|(name, path)| (name.clone(), path.clone())).collect())
@@ -125,6 +126,16 @@ fn labels(source: &AnnotationSource, truth: Truth) -> LabelSource {
     }
 }
 
+/// The steps of POT's simplified engine: resize to the model's input, blue first, nothing else.
+fn fitting(input: &ModelInput) -> Result<Preprocessing, RunError> {
+    let [_, Some(channels @ (1 | 3)), Some(height), Some(width)] = input.dims[..] else {
+        return Err(RunError::NoImageInput { input: input.name.clone() });
+    };
+    let resize = PreprocessingStep::Resize { height, width, filter: ResizeFilter::OpencvLinear };
+    let color = if channels == 1 { PreprocessingStep::Grayscale } else { PreprocessingStep::ReverseChannels };
+    Ok(Preprocessing { steps: vec![resize, color] })
+}
+
 /// What does not change between candidates: model, data, preprocessing, metrics.
 pub fn workload(
     model: &Model,
@@ -132,10 +143,13 @@ pub fn workload(
     data: &PublishedData,
     config: &DatasetConfig,
     metrics: Vec<MetricSpec>,
-) -> Workload {
-    let preprocessing: BTreeMap<String, Preprocessing> =
-        model.inputs().iter().map(|input| (input.name.clone(), config.preprocessing_of(&input.name).clone())).collect();
-    Workload { model: model_digest, manifest: data.digest, preprocessing, metrics }
+) -> Result<Workload, RunError> {
+    let mut preprocessing = BTreeMap::new();
+    for input in model.inputs() {
+        let steps = if config.fits_model { fitting(input)? } else { config.preprocessing_of(&input.name).clone() };
+        preprocessing.insert(input.name.clone(), steps);
+    }
+    Ok(Workload { model: model_digest, manifest: data.digest, preprocessing, metrics })
 }
 
 /// Publishes a workload.

@@ -233,7 +233,7 @@ const LABELS_FILE: Key = foreign("labels_file", Kind::Any, "Changes nothing: cla
 const META_FILE: Key = foreign("dataset_meta_file", Kind::Any, "Changes nothing: class names do not change a metric");
 
 /// Steps of preprocessing, by type.
-pub(in crate::config) static STEPS: [&Section; 6] = [
+pub(in crate::config) static STEPS: [&Section; 8] = [
     &Section::new(
         "resize",
         "resizes an image",
@@ -261,6 +261,8 @@ pub(in crate::config) static STEPS: [&Section; 6] = [
     ),
     &Section::new("bgr_to_rgb", "turns the order of channels round", &[]),
     &Section::new("rgb_to_bgr", "turns the order of channels round", &[]),
+    &Section::new("bgr_to_gray", "makes one channel, rounded as Pillow does", &[]),
+    &Section::new("rgb_to_gray", "makes one channel, rounded as Pillow does", &[]),
     &Section::new("grayscale", "makes one channel (Pillow's L)", &[]),
     &Section::new(
         "normalization",
