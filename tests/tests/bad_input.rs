@@ -356,8 +356,8 @@ fn configurations_with_mistakes_are_refused_with_their_line() {
     mistake("no model", &|config| config["model"] = json!({}), &["`model`"]);
     mistake(
         "unsupported parameter",
-        &|config| params(config)["tune_hyperparams"] = json!(true),
-        &["tune_hyperparams", "leave it out"],
+        &|config| params(config)["use_layerwise_tuning"] = json!(true),
+        &["use_layerwise_tuning", "leave it out"],
     );
     mistake(
         "absent model",

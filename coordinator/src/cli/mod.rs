@@ -47,6 +47,7 @@ impl Cli {
         let bars_only = match &self.command {
             Command::Quantize(args) => args.cluster.progress_bar,
             Command::Evaluate(args) => args.cluster.progress_bar,
+            Command::Plan(args) => args.cluster.progress_bar,
             Command::Worker(_)
             | Command::Config { .. }
             | Command::Inspect(_)
@@ -64,6 +65,8 @@ pub enum Command {
     Quantize(Box<QuantizeArgs>),
     /// Measure the float model on the validation data
     Evaluate(Box<EvaluateArgs>),
+    /// Say how many evaluations a run would take, and about how long
+    Plan(Box<PlanArgs>),
     /// Compute for a coordinator on another machine
     Worker(WorkerArgs),
     /// Write a configuration to begin with, or the schema of configurations
@@ -174,6 +177,20 @@ pub struct EvaluateArgs {
     /// Model and data.
     #[command(flatten)]
     pub input: InputArgs,
+    /// Who computes.
+    #[command(flatten)]
+    pub cluster: ClusterArgs,
+}
+
+/// `holdfast plan`.
+#[derive(Debug, Args)]
+pub struct PlanArgs {
+    /// Model and data.
+    #[command(flatten)]
+    pub input: InputArgs,
+    /// How to quantize.
+    #[command(flatten)]
+    pub method: MethodArgs,
     /// Who computes.
     #[command(flatten)]
     pub cluster: ClusterArgs,
@@ -407,10 +424,7 @@ const EMBEDDED_WORKERS_MAX: usize = 256;
 impl QuantizeArgs {
     /// The run these arguments and the configuration file they may name describe.
     pub fn run_config(&self) -> Result<RunConfig, ConfigError> {
-        let request = match &self.input.config {
-            Some(path) => self.method.replace_in(crate::config::load(path)?),
-            None => request::from_flags(&self.input, Some(&self.method))?,
-        };
+        let request = self.method.request(&self.input)?;
         let refuse = |option, problem: &str| Err(ConfigError::Option { option, problem: problem.to_owned() });
         if self.keep_uncompressed_weights {
             return refuse("--keep-uncompressed-weights", "is not there: the exported model holds int8 weights only");
@@ -440,7 +454,23 @@ impl EvaluateArgs {
     }
 }
 
+impl PlanArgs {
+    /// The run these arguments describe.
+    pub fn run_config(&self) -> Result<RunConfig, ConfigError> {
+        let request = self.method.request(&self.input)?;
+        self.cluster.run_config(request, None, exit::GOAL_MISSED)
+    }
+}
+
 impl MethodArgs {
+    /// Of the configuration file, or of the flags in its place.
+    fn request(&self, input: &InputArgs) -> Result<RunRequest, ConfigError> {
+        match &input.config {
+            Some(path) => Ok(self.replace_in(crate::config::load(path)?)),
+            None => request::from_flags(input, Some(self)),
+        }
+    }
+
     fn replace_in(&self, mut request: RunRequest) -> RunRequest {
         let parameters = &mut request.parameters;
         parameters.maximal_drop = self.max_drop.unwrap_or(parameters.maximal_drop);

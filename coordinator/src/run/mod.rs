@@ -9,6 +9,7 @@ mod files;
 mod inspect;
 mod machine;
 mod overview;
+mod plan;
 mod prepare;
 mod quantize;
 mod watch;
@@ -17,6 +18,7 @@ mod worker;
 pub use compare::compare;
 pub use evaluate::evaluate;
 pub use inspect::Inspection;
+pub use plan::plan;
 pub use quantize::quantize;
 pub use worker::worker;
 

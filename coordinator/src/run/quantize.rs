@@ -56,6 +56,7 @@ struct Finished<R> {
 /// Quantizes and writes; returns the exit code and the summary for the terminal.
 pub async fn quantize(config: RunConfig, stop: CancellationToken) -> Result<(u8, String), RunError> {
     let started = Instant::now();
+    config.request.parameters.check()?;
     let output = OutputDir::create(&config.output_dir)?;
     let for_scan = config.clone();
     let prepared = tokio::task::spawn_blocking(move || prepare(&for_scan))
@@ -64,7 +65,8 @@ pub async fn quantize(config: RunConfig, stop: CancellationToken) -> Result<(u8,
     let running = start(&config, prepared.artifacts.clone(), &stop)?;
     let bars = CancellationToken::new();
     let progress = show_progress(&running.cluster, config.progress, bars.clone());
-    let witness = Witness::new(running.cluster.clone());
+    let budget = config.request.parameters.search.budget.seconds;
+    let witness = Witness::new(running.cluster.clone(), started, budget);
     let job = Job {
         config: &config,
         prepared: &prepared,
@@ -127,7 +129,6 @@ impl Job<'_> {
     async fn default_quantization(&self) -> Result<(u8, String), RunError> {
         let Job { config, prepared, cluster, .. } = *self;
         let parameters = &config.request.parameters;
-        parameters.check()?;
         let transformed = transformed(prepared, cluster, parameters).await?;
         let subject = Subject::of(prepared, transformed.as_ref());
         let quantization = transformed.as_ref().map_or(&parameters.quantization, |transformed| &transformed.parameters);

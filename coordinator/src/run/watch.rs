@@ -6,9 +6,9 @@ use crate::report::StageTiming;
 use crate::terminal::{Progress, ProgressStyle, StageProgress};
 use holdfast_core::evaluator::Stage;
 use holdfast_core::observer::Observer;
-use holdfast_core::record::{RankingRecord, RoundRecord, StageRecord};
+use holdfast_core::record::{ProbeRecord, RankingRecord, RoundRecord, StageRecord, TrialRecord};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -44,16 +44,20 @@ pub fn show_progress(cluster: &Cluster, wish: ProgressArg, stop: CancellationTok
     })
 }
 
-/// Logs decisions and remembers when stages began.
+/// Logs decisions, remembers when stages began, and watches the clock where the run has a time budget.
 pub struct Witness {
     cluster: Cluster,
+    deadline: Option<Instant>,
     began: Mutex<Vec<(Stage, Instant, u64)>>,
 }
 
 impl Witness {
-    /// Nothing has happened yet.
-    pub fn new(cluster: Cluster) -> Witness {
-        Witness { cluster, began: Mutex::default() }
+    /// Nothing has happened yet; `budget` is the wall time in seconds that the run may take from `started` on.
+    pub fn new(cluster: Cluster, started: Instant, budget: Option<f64>) -> Witness {
+        // A budget too large for a clock is none.
+        let budget = budget.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+        let deadline = budget.and_then(|budget| started.checked_add(budget));
+        Witness { cluster, deadline, began: Mutex::default() }
     }
 
     fn began(&self) -> MutexGuard<'_, Vec<(Stage, Instant, u64)>> {
@@ -98,6 +102,23 @@ impl Observer for Witness {
     fn decided(&self, round: &RoundRecord) {
         let (group, drops, decision) = (&round.group, &round.drops, round.decision);
         info!(round = round.round, %group, ?drops, ?decision, reason = %round.reason, "decided");
+    }
+
+    fn tried(&self, trial: &TrialRecord) {
+        info!(change = %trial.change, values = ?trial.values, error = ?trial.error, "tried");
+    }
+
+    fn probed(&self, probe: &ProbeRecord) {
+        let (reverted, operations, samples) = (probe.reverted.len(), probe.operations, probe.samples);
+        info!(purpose = ?probe.purpose, reverted, operations, samples, verdict = ?probe.verdict, "probed");
+    }
+
+    fn remaining(&self, at_least: usize, at_most: usize) {
+        info!(at_least, at_most, "candidates yet to be asked about");
+    }
+
+    fn out_of_time(&self) -> bool {
+        self.deadline.is_some_and(|deadline| Instant::now() >= deadline)
     }
 
     fn noted(&self, note: &str) {

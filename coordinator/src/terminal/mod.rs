@@ -7,7 +7,7 @@ mod progress;
 mod summary;
 
 pub use log::{LogError, start_logging};
-pub use progress::{Progress, ProgressStyle, StageProgress};
+pub use progress::{Progress, ProgressStyle, StageProgress, duration};
 pub use summary::summary;
 
 #[cfg(test)]

@@ -121,7 +121,7 @@ fn plural(count: usize, word: &str) -> String {
 }
 
 /// Seconds as people say them: `8.3 s`, `4 min 05 s`, `3 h 20 min`.
-pub(super) fn duration(seconds: f64) -> String {
+pub fn duration(seconds: f64) -> String {
     let whole = seconds.max(0.0) as u64;
     match whole {
         0..60 => format!("{:.1} s", seconds.max(0.0)),

@@ -127,6 +127,9 @@ impl Parameters {
         {
             return refuse("threshold", format!("it is {threshold}, but must be above 0"));
         }
+        if self.quantization.layerwise_tuning.is_some() {
+            return Err(CoreError::NotSupported { parameter: "use_layerwise_tuning", value: "true" });
+        }
         self.search.check()?;
         for (section, class) in [("weights", TensorClass::Weights), ("activations", TensorClass::Activations)] {
             for symmetry in [Symmetry::Symmetric, Symmetry::Asymmetric] {
