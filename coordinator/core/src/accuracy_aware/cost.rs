@@ -24,7 +24,8 @@ impl Costs {
     pub(super) fn new(scheme: &Scheme, parameters: &SearchParameters) -> Costs {
         let tabled = |group: &QuantizerGroup| -> Option<(f64, f64)> {
             let mut latencies = group.operations.iter().map(|name| parameters.latencies.get(name));
-            latencies.try_fold((0.0, 0.0), |(int8, float), latency| Some((int8 + latency?.int8, float + latency?.float)))
+            latencies
+                .try_fold((0.0, 0.0), |(int8, float), latency| Some((int8 + latency?.int8, float + latency?.float)))
         };
         let (mut tabled_float, mut tabled_macs) = (0.0, 0.0);
         for group in &scheme.groups {

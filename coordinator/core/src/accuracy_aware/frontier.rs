@@ -33,7 +33,9 @@ mod tests {
     #[test]
     fn beaten_states_are_left_out() {
         let mut frontier = Frontier::default();
-        for (latency, violation) in [(0.5, 0.1), (0.3, 0.4), (0.4, 0.4), (0.6, 0.2), (0.5, 0.05), (0.2, 0.9), (0.9, 0.0)] {
+        for (latency, violation) in
+            [(0.5, 0.1), (0.3, 0.4), (0.4, 0.4), (0.6, 0.2), (0.5, 0.05), (0.2, 0.9), (0.9, 0.0)]
+        {
             let point =
                 FrontierRecord { reverted: Vec::new(), operations: 0, latency, values: Vec::new(), drops: Vec::new() };
             frontier.add(point, violation);

@@ -44,9 +44,10 @@ impl Bounds {
                 drops.push(f64::NEG_INFINITY);
                 continue;
             };
-            let mut contributions = best.iter().enumerate().map(|(position, best)| {
-                known(position).map_or(best.as_slice(), |result| measure.part(result, metric))
-            });
+            let mut contributions = best
+                .iter()
+                .enumerate()
+                .map(|(position, best)| known(position).map_or(best.as_slice(), |result| measure.part(result, metric)));
             let value = measure.fold(Stage::Validation, metric, &mut contributions)?;
             drops.push(search.goal.drop(metric, value));
         }

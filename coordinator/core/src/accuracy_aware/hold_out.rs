@@ -58,8 +58,7 @@ pub(super) async fn run<E: Evaluator>(
         conclusion.record.outcome = Outcome::NotMet { reason: StopReason::NotConfirmed };
     }
     conclusion.record.counts = measure.counts;
-    conclusion.record.hold_out =
-        Some(HoldOutRecord { samples: count, baseline, values: answer.values, drops, is_met });
+    conclusion.record.hold_out = Some(HoldOutRecord { samples: count, baseline, values: answer.values, drops, is_met });
     Ok(conclusion)
 }
 

@@ -22,6 +22,8 @@ mod ranking;
 mod run_tests;
 mod search;
 mod selection;
+#[cfg(test)]
+mod simulation_tests;
 
 use crate::error::CoreError;
 use crate::evaluator::{Evaluator, Stage};
@@ -206,7 +208,9 @@ async fn search_all<E: Evaluator>(
     record.frontier = frontier.into_records();
     record.outcome = match stopped {
         None if parameters.search.cost_aware && latency > 1.0 => {
-            record.notes.push(format!("by the given latencies the result takes {latency:.3} of the float model's time"));
+            record
+                .notes
+                .push(format!("by the given latencies the result takes {latency:.3} of the float model's time"));
             Outcome::NotMet { reason: StopReason::SlowerThanFloat }
         }
         None => Outcome::MetByReverting { reverted: state.reverted.len(), groups: scheme.groups.len() },

@@ -20,7 +20,11 @@ pub(super) fn flips(pairs: &[(f64, f64)], labels: Option<&[u32]>) -> Option<Flip
     let (mut flips, mut classes) = (Flips::default(), BTreeMap::<u32, (usize, usize)>::new());
     for (position, (float, answer)) in pairs.iter().enumerate().filter(|(_, (float, answer))| float != answer) {
         let is_broken = float > answer;
-        if is_broken { flips.broken += 1 } else { flips.fixed += 1 }
+        if is_broken {
+            flips.broken += 1
+        } else {
+            flips.fixed += 1
+        }
         if let Some(label) = labels.and_then(|labels| labels.get(position)) {
             let class = classes.entry(*label).or_default();
             if is_broken { class.0 += 1 } else { class.1 += 1 }

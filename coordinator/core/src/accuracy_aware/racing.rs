@@ -29,7 +29,10 @@ pub(super) fn is_hopeless<E: Evaluator>(
         let counted = |result: &SampleResult| {
             let part = search.measure.part(result, metric);
             let metric = search.measure.metric(metric);
-            metric.best_contribution(part).and_then(|_| metric.sample_value(part)).filter(|value| [0.0, 1.0].contains(value))
+            metric
+                .best_contribution(part)
+                .and_then(|_| metric.sample_value(part))
+                .filter(|value| [0.0, 1.0].contains(value))
         };
         if let Some(bound) = best_drop(search, results, order, seen, level, metric, counted)
             && bound > search.goal.limits[metric]
@@ -108,7 +111,8 @@ mod tests {
     #[test]
     fn the_bound_holds_as_often_as_it_says() {
         let (total, level) = (2_000_usize, 0.1);
-        let population: Vec<f64> = (0..total).map(|i| if i % 40 == 0 { -1.0 } else { f64::from(i % 57 == 0) }).collect();
+        let population: Vec<f64> =
+            (0..total).map(|i| if i % 40 == 0 { -1.0 } else { f64::from(i % 57 == 0) }).collect();
         let mean = population.iter().sum::<f64>() / total as f64;
         let mut wrong = 0;
         for seed in 0..200 {

@@ -24,7 +24,8 @@ impl Kept {
         let float = select(&parameters.keep_float, "keep_float", graph, scheme)?;
         if let Some(both) = quantized.intersection(&float).next() {
             let name = scheme.group(*both).map_or("", |group| group.name.as_str());
-            let problem = format!("the group `{name}` is in `keep_quantized` too; operations of a group change together");
+            let problem =
+                format!("the group `{name}` is in `keep_quantized` too; operations of a group change together");
             return Err(CoreError::Parameter { parameter: "keep_float", problem });
         }
         Ok(Kept { quantized, float })
@@ -39,9 +40,10 @@ fn select(
 ) -> Result<BTreeSet<GroupId>, CoreError> {
     let mut selected = BTreeSet::new();
     for name in &selection.names {
-        let id = scheme.group_ids().zip(&scheme.groups).find(|(_, group)| {
-            group.name == *name || group.operations.contains(name)
-        });
+        let id = scheme
+            .group_ids()
+            .zip(&scheme.groups)
+            .find(|(_, group)| group.name == *name || group.operations.contains(name));
         let (id, _) = id.ok_or_else(|| {
             let problem = format!("no group and no quantized operation is called `{name}`");
             CoreError::Parameter { parameter, problem }
