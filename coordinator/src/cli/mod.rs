@@ -9,7 +9,7 @@ mod values;
 mod words;
 
 pub use values::{Extent, ResizeTo};
-pub use words::{DropTypeArg, GranularityArg, ModeArg, PresetArg};
+pub use words::{DropTypeArg, GranularityArg, ModeArg, PresetArg, StrategyArg};
 
 use crate::config::{ConfigError, RunRequest, TemplateFormat};
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -320,6 +320,9 @@ pub struct MethodArgs {
     /// Rounds at most [default: no limit]
     #[arg(long, value_name = "N", conflicts_with = "config")]
     pub max_iter_num: Option<usize>,
+    /// How the operations to revert are found; replaces the configuration's strategy [default: bisect]
+    #[arg(long, value_name = "NAME")]
+    pub strategy: Option<StrategyArg>,
     /// default, or compat for POT's decisions with their flaws; replaces the configuration's mode [default: default]
     #[arg(long)]
     pub mode: Option<ModeArg>,
@@ -475,6 +478,7 @@ impl MethodArgs {
         let parameters = &mut request.parameters;
         parameters.maximal_drop = self.max_drop.unwrap_or(parameters.maximal_drop);
         parameters.mode = self.mode.map_or(parameters.mode, Into::into);
+        parameters.search.strategy = self.strategy.map_or(parameters.search.strategy, Into::into);
         request
     }
 }

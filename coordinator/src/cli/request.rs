@@ -7,7 +7,9 @@ use crate::config::{
 use crate::dataset::is_array_path;
 use holdfast_common::dataset::{Preprocessing, PreprocessingStep, ResizeFilter};
 use holdfast_common::metric::{MetricDefinition, MetricSpec};
-use holdfast_core::parameters::{MetricParameters, Parameters, QuantizationParameters, TensorParameters};
+use holdfast_core::parameters::{
+    MetricParameters, Parameters, QuantizationParameters, SearchParameters, TensorParameters,
+};
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -127,7 +129,9 @@ fn from_pot_flags(input: &InputArgs, model: &Path, method: Option<&MethodArgs>) 
 
 fn parameters(method: &MethodArgs, accuracy_aware: bool, metric: Option<&str>) -> Parameters {
     let default = Parameters::default();
+    let strategy = method.strategy.map_or(default.search.strategy, Into::into);
     let common = Parameters {
+        search: SearchParameters { strategy, ..SearchParameters::default() },
         mode: method.mode.map_or(default.mode, Into::into),
         quantization: quantization(method),
         ..default

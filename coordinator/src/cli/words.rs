@@ -1,7 +1,7 @@
 //! Words of the command line for the algorithm's own types.
 
 use clap::ValueEnum;
-use holdfast_core::parameters::{DropType, Granularity, Mode, Preset};
+use holdfast_core::parameters::{DropType, Granularity, Mode, Preset, Strategy};
 
 /// Whose decisions are taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -17,6 +17,24 @@ impl From<ModeArg> for Mode {
         match word {
             ModeArg::Default => Mode::Default,
             ModeArg::Compat => Mode::Compat,
+        }
+    }
+}
+
+/// How the operations to revert are found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum StrategyArg {
+    /// Pass-or-fail questions, hardest samples first, then re-admission of what is not needed.
+    Bisect,
+    /// One after another, each on all samples.
+    Greedy,
+}
+
+impl From<StrategyArg> for Strategy {
+    fn from(word: StrategyArg) -> Strategy {
+        match word {
+            StrategyArg::Bisect => Strategy::Bisect,
+            StrategyArg::Greedy => Strategy::Greedy,
         }
     }
 }

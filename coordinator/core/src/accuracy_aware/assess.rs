@@ -104,6 +104,50 @@ pub(super) async fn assess<E: Evaluator>(
     Ok(Assessment { order, effects })
 }
 
+/// What single groups do around a state within the limits, at the samples nearest to being judged otherwise there: for
+/// those that may be reverted in addition, measured now; for its own members, known from asking to do without them.
+pub(super) async fn around<E: Evaluator>(
+    prober: &mut Prober<'_, '_, E>,
+    reverted: &Groups,
+    members: &[GroupId],
+    others: &[GroupId],
+    order: &Order,
+    target: usize,
+) -> Result<Option<(Effects, Anchor)>, CoreError> {
+    let Some(results) = prober.passed(reverted).map(|state| state.results.clone()) else { return Ok(None) };
+    let Some(all) = margins(prober, target, results.iter()) else { return Ok(None) };
+    let mut positions = order.positions[..order.first].to_vec();
+    positions.sort_by(|a, b| all[*a].abs().total_cmp(&all[*b].abs()).then(a.cmp(b)));
+    positions.truncate((2 * FIRST_LOOK).min(prober.search.parameters.ranking_subset_size));
+    positions.sort_unstable();
+    let Some(missing) = missing(prober, target, results.iter()) else { return Ok(None) };
+    let anchor = Anchor { margins: positions.iter().map(|position| all[*position]).collect(), missing, weight: 1.0 };
+
+    let without = |member: &GroupId| -> Groups { reverted.iter().copied().filter(|group| group != member).collect() };
+    let sets: Vec<Groups> = members.iter().map(without).collect();
+    prober.ensure(&sets, &positions).await?;
+    let mut looks: Vec<Look> = others.iter().map(|group| Look { group: *group, results: BTreeMap::new() }).collect();
+    let places: Vec<usize> = (0..positions.len()).collect();
+    if !looks.is_empty() {
+        look(prober, reverted, &mut looks, &positions, &places, target).await?;
+    }
+    let metric = prober.search.measure.metric(target);
+    let margin = |result: &SampleResult| metric.margin(prober.search.measure.part(result, target)).unwrap_or(0.0);
+    let finite = |gain: f64| if gain.is_finite() { gain } else { 0.0 };
+    let mut gains = BTreeMap::new();
+    for (member, set) in members.iter().zip(&sets) {
+        let now = |(place, position): (usize, &usize)| {
+            prober.known(set, *position).map_or(0.0, |result| finite(anchor.margins[place] - margin(result)))
+        };
+        gains.insert(*member, positions.iter().enumerate().map(now).collect());
+    }
+    for look in &looks {
+        let gain = |(place, result): (&usize, &SampleResult)| finite(margin(result) - anchor.margins[*place]);
+        gains.insert(look.group, look.results.iter().map(gain).collect());
+    }
+    Ok(Some((Effects { positions, gains }, anchor)))
+}
+
 /// Margins of the target metric; `None` where it does not count samples or a sample has none.
 pub(super) fn margins<'r, E: Evaluator>(
     prober: &Prober<'_, '_, E>,

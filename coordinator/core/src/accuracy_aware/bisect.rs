@@ -11,7 +11,7 @@
 //! Every question is pass or fail, and what is decided depends on the answers and rankings only: not on how many samples
 //! an answer took, nor on how many questions are asked side by side.
 
-use super::assess::{Assessment, assess, margins, missing};
+use super::assess::{Assessment, around, assess, margins, missing};
 use super::forecast::{Anchor, Chain, Effects, Forecast};
 use super::hardness::Order;
 use super::probe::{Groups, Prober, Scan};
@@ -20,12 +20,13 @@ use super::selection;
 use crate::error::CoreError;
 use crate::evaluator::Evaluator;
 use crate::record::{Purpose, StopReason};
+use holdfast_common::evaluation::SampleResult;
 use holdfast_common::scheme::GroupId;
 
 /// How often lighter sets are looked for.
 const EXCHANGES_MAX: usize = 4;
 /// Lighter sets asked about at a time.
-const EXCHANGED_AT_ONCE: usize = 3;
+const EXCHANGED_AT_ONCE: usize = 6;
 /// Groups of which pairs are considered for exchange.
 const PAIRED_MAX: usize = 24;
 
@@ -36,13 +37,9 @@ pub(super) async fn revert<E: Evaluator>(search: &mut Search<'_, E>, entering: S
     }
     let target = search.goal.target(&entering.drops);
     let prober = Prober::new(search, &entering);
-    let float = &prober.search.pool.results;
-    let mut telling = vec![entering.results.as_slice()];
-    if float.len() == entering.results.len() {
-        telling.push(float);
-    }
+    let telling = telling(&prober, &entering, target);
     let order = Order::new(prober.search, &prober.bounds, &telling, &entering.results)?;
-    let mut bisection = Bisection { prober, entering, target, order, first: None, necessary: Groups::new() };
+    let mut bisection = Bisection { prober, entering, target, order, first: None, last: None };
     let mut reverted = match bisection.prefix().await? {
         Found::Set(reverted) => reverted,
         Found::Nothing(reason) => return bisection.give_up(reason).await,
@@ -73,10 +70,9 @@ struct Bisection<'s, 'a, E> {
     target: usize,
     /// Samples by how hard they are between the quantized and the float model.
     order: Order,
-    /// The first ranking.
+    /// The first ranking, and the last.
     first: Option<Assessment>,
-    /// Groups without which a set was refuted.
-    necessary: Groups,
+    last: Option<Assessment>,
 }
 
 impl<E: Evaluator> Bisection<'_, '_, E> {
@@ -99,7 +95,7 @@ impl<E: Evaluator> Bisection<'_, '_, E> {
             let (mut chain, is_forecast) = match &given {
                 Some(order) => {
                     let groups = order.iter().copied().filter(|group| left.contains(group)).collect();
-                    (Chain { groups, enough: 1 }, false)
+                    (Chain { groups, enough: 1, half: 1 }, false)
                 }
                 None => self.ranked(&base, &left).await?,
             };
@@ -120,14 +116,15 @@ impl<E: Evaluator> Bisection<'_, '_, E> {
             match self.prober.first_passing(&sets, &self.order, width, Purpose::Prefix).await? {
                 Scan::Spent(reason) => return Ok(Found::Nothing(reason)),
                 Scan::NonePassed => {
-                    let Some(last) = sets.into_iter().next_back() else { continue };
-                    base = last;
+                    // A forecast that was wrong is followed only as far as it is to be trusted.
+                    let next = if is_forecast { sets.into_iter().next() } else { sets.into_iter().next_back() };
+                    let Some(next) = next else { continue };
+                    base = next;
                     failures += 1;
                 }
                 Scan::Passed(index) => {
                     let low = if index > 0 { sizes[index - 1] } else { 0 };
-                    let is_guess = is_forecast && index == 0;
-                    let size = self.smallest(&base, &chain.groups, low, sizes[index], is_guess).await?;
+                    let size = self.smallest(&base, &chain.groups, low, sizes[index]).await?;
                     return Ok(Found::Set(with(&base, &chain.groups[..size])));
                 }
             }
@@ -137,7 +134,7 @@ impl<E: Evaluator> Bisection<'_, '_, E> {
     /// Ranks the groups left; whether the chain comes from a forecast.
     async fn ranked(&mut self, base: &Groups, left: &[GroupId]) -> Result<(Chain, bool), CoreError> {
         if left.len() < 2 && self.first.is_some() {
-            return Ok((Chain { groups: left.to_vec(), enough: left.len() }, false));
+            return Ok((Chain { groups: left.to_vec(), enough: 1, half: 1 }, false));
         }
         let entering = self.entering.results.clone();
         let assessed = assess(&mut self.prober, &entering, base, left, &self.order, self.target).await?;
@@ -145,9 +142,10 @@ impl<E: Evaluator> Bisection<'_, '_, E> {
             Some((effects, anchor)) => {
                 (Forecast::new(effects, anchor, &self.prober.search.costs).chain(&assessed.order), true)
             }
-            None => (Chain { groups: assessed.order.clone(), enough: 1 }, false),
+            None => (Chain { groups: assessed.order.clone(), enough: 1, half: 1 }, false),
         };
-        self.first.get_or_insert(assessed);
+        self.first.get_or_insert_with(|| assessed.clone());
+        self.last = Some(assessed);
         Ok(chain)
     }
 
@@ -166,19 +164,25 @@ impl<E: Evaluator> Bisection<'_, '_, E> {
 
     /// Lengths of the chain to ask about before the next ranking, ascending.
     fn sizes(&self, chain: &Chain, is_forecast: bool, is_given: bool, failures: usize) -> Vec<usize> {
-        let samples = self.order.positions.len();
+        let all = chain.groups.len();
+        if is_forecast {
+            // Refuting is cheap and confirming is not, so the question before the one that probably suffices is asked too.
+            let enough = chain.enough.max(failures).min(all);
+            let mut sizes =
+                vec![chain.half.max(failures.min(enough)).min(all), enough.saturating_sub(1).max(1), enough];
+            sizes.sort_unstable();
+            sizes.dedup();
+            return sizes;
+        }
         // What a ranking costs, in hundredths of the validation set.
-        let ranking =
-            100 * chain.groups.len() * self.prober.search.parameters.ranking_subset_size.min(64) / samples.max(1);
-        let (start, more) = match (is_forecast, is_given) {
-            (true, _) => (chain.enough.max(failures), (ranking / 40).min(3)),
-            (false, false) if ranking < 100 => (1 << failures.min(16), 0),
-            (false, _) => (1, usize::MAX),
-        };
-        let (mut sizes, mut step) = (vec![start.clamp(1, chain.groups.len())], 1);
-        while sizes.len() <= more && sizes[sizes.len() - 1] < chain.groups.len() {
-            sizes.push((sizes[sizes.len() - 1] + step).min(chain.groups.len()));
-            step *= if is_forecast { 1 } else { 2 };
+        let samples = all * self.prober.search.parameters.ranking_subset_size;
+        let ranking = 100 * samples / self.order.positions.len().max(1);
+        if !is_given && ranking < 100 {
+            return vec![(1 << failures.min(16)).min(all)];
+        }
+        let mut sizes = vec![1];
+        while sizes[sizes.len() - 1] < all {
+            sizes.push((2 * sizes[sizes.len() - 1]).min(all));
         }
         sizes
     }
@@ -190,13 +194,13 @@ impl<E: Evaluator> Bisection<'_, '_, E> {
         groups: &[GroupId],
         mut low: usize,
         mut high: usize,
-        is_guess: bool,
     ) -> Result<usize, CoreError> {
         let arity = self.prober.search.parameters.search.bisect_arity;
-        // A forecast is seldom off by much below; re-admission finds out.
-        while high - low > 1 && !is_guess {
+        while high - low > 1 {
             let gap = high - low;
-            let mut points: Vec<usize> = (1..arity).map(|part| low + (gap * part / arity).max(1)).collect();
+            // Where refuting is cheap and confirming is not, the one question of a round is asked nearer to the low end.
+            let parts = if arity == 2 && self.prober.bounds.any() { 3 } else { arity };
+            let mut points: Vec<usize> = (1..arity).map(|part| low + (gap * part / parts).max(1)).collect();
             points.dedup();
             points.retain(|point| *point < high);
             let sets: Vec<Groups> = points.iter().map(|point| with(base, &groups[..*point])).collect();
@@ -213,49 +217,39 @@ impl<E: Evaluator> Bisection<'_, '_, E> {
                 }
             }
         }
-        if high - low == 1 {
-            self.necessary.insert(groups[high - 1]);
-        }
         Ok(high)
     }
 
-    /// Quantizes groups again as long as the limits hold, heaviest first.
+    /// Quantizes groups again as long as the limits hold, until every group is known to be needed.
     async fn readmit(&mut self, reverted: &mut Groups) -> Result<(), CoreError> {
+        // A group without which a larger set was refuted is most probably needed; in the end that is asked too.
+        let mut is_thorough = false;
         loop {
             let Some(order) = self.order_around(reverted)? else { return Ok(()) };
-            let mut sets = Vec::new();
-            let mut members = Vec::new();
+            let mut candidates = Vec::new();
             for group in self.by_dispensability(reverted) {
                 let set = without(reverted, &[group].into());
-                if set == self.entering.reverted || self.prober.is_below_refuted(&set) {
-                    self.necessary.insert(group);
-                } else {
-                    sets.push(set);
-                    members.push(Some(group));
+                let is_assumed = !is_thorough && self.prober.is_below_refuted(&set);
+                if set != self.entering.reverted && !self.prober.is_refuted(&set) && !is_assumed {
+                    candidates.push((group, set));
                 }
             }
-            if let Some(set) = self.bulk(reverted, &members) {
-                sets.insert(0, set);
-                members.insert(0, None);
-            }
-            if sets.is_empty() {
-                return Ok(());
-            }
+            let groups: Vec<GroupId> = candidates.iter().map(|(group, _)| *group).collect();
+            let bulks = self.bulks(reverted, &groups);
+            let sets: Vec<Groups> = bulks.into_iter().chain(candidates.into_iter().map(|(_, set)| set)).collect();
             self.remaining(sets.len());
             let width = if self.prober.is_proving() { sets.len() } else { self.arity() - 1 };
-            let scan = self.prober.first_passing(&sets, &order, width, Purpose::Readmission).await?;
-            let refuted = if let Scan::Passed(index) = scan { index } else { sets.len() };
-            match scan {
+            match self.prober.first_passing(&sets, &order, width, Purpose::Readmission).await? {
+                Scan::Passed(index) => {
+                    reverted.clone_from(&sets[index]);
+                    is_thorough = false;
+                }
+                Scan::NonePassed if is_thorough => return Ok(()),
+                Scan::NonePassed => is_thorough = true,
                 Scan::Spent(reason) => {
                     self.prober.search.record.spent = Some(reason);
                     return Ok(());
                 }
-                Scan::Passed(index) => reverted.clone_from(&sets[index]),
-                Scan::NonePassed => {}
-            }
-            self.necessary.extend(members[..refuted].iter().flatten());
-            if scan == Scan::NonePassed {
-                return Ok(());
             }
         }
     }
@@ -271,10 +265,10 @@ impl<E: Evaluator> Bisection<'_, '_, E> {
         Order::new(search, bounds, &[&state.results], &self.entering.results).map(Some)
     }
 
-    /// The first ranking's effects, with a state within the limits as the point from which to add up.
+    /// The last ranking's effects, with a state within the limits as the point from which to add up.
     fn anchored(&self, reverted: &Groups) -> Option<(&Effects, Anchor)> {
         let state = self.prober.passed(reverted)?;
-        let (effects, anchor) = self.first.as_ref()?.effects.as_ref()?;
+        let (effects, anchor) = self.last.as_ref()?.effects.as_ref()?;
         let at = effects.positions.iter().map(|position| &state.results[*position]);
         let margins = margins(&self.prober, self.target, at)?;
         let missing = missing(&self.prober, self.target, state.results.iter())?;
@@ -283,7 +277,7 @@ impl<E: Evaluator> Bisection<'_, '_, E> {
 
     /// Groups that may be quantized again: heaviest first, of equal ones those first whose loss is forecast to be least.
     fn by_dispensability(&self, reverted: &Groups) -> Vec<GroupId> {
-        let open = |group: &&GroupId| !self.entering.reverted.contains(group) && !self.necessary.contains(group);
+        let open = |group: &&GroupId| !self.entering.reverted.contains(group);
         let anchored = self.anchored(reverted);
         let costs = &self.prober.search.costs;
         let forecast = anchored.as_ref().map(|(effects, anchor)| Forecast::new(effects, anchor, costs));
@@ -296,35 +290,55 @@ impl<E: Evaluator> Bisection<'_, '_, E> {
         keyed.into_iter().map(|(_, _, group)| group).collect()
     }
 
-    /// Several groups that the forecast can do without at once.
-    fn bulk(&self, reverted: &Groups, members: &[Option<GroupId>]) -> Option<Groups> {
-        let (effects, anchor) = self.anchored(reverted)?;
+    /// Sets without several groups at once that the forecast can do without: all of them, …, four, two.
+    fn bulks(&self, reverted: &Groups, members: &[GroupId]) -> Vec<Groups> {
+        let Some((effects, anchor)) = self.anchored(reverted) else { return Vec::new() };
         let forecast = Forecast::new(effects, &anchor, &self.prober.search.costs);
-        let mut dropped = Groups::new();
-        for group in members.iter().flatten() {
+        let (mut dropped, mut sets) = (Groups::new(), Vec::new());
+        let mut keep = |dropped: &Groups| {
+            let set = without(reverted, dropped);
+            if dropped.len() > 1 && set != self.entering.reverted && !self.prober.is_below_refuted(&set) {
+                sets.push(set);
+            }
+        };
+        let mut kept = 1;
+        for group in members {
             dropped.insert(*group);
             if forecast.missing(&Groups::new(), &dropped) > 0.0 {
                 dropped.remove(group);
+            } else if dropped.len() == 2 * kept {
+                kept = dropped.len();
+                keep(&dropped);
             }
         }
-        let set = without(reverted, &dropped);
-        let is_new = set != self.entering.reverted && !self.prober.is_below_refuted(&set);
-        (dropped.len() > 1 && is_new).then_some(set)
+        if dropped.len() > kept {
+            keep(&dropped);
+        }
+        sets.reverse();
+        sets
     }
 
     /// Looks for a lighter set; whether one was found.
     async fn exchange(&mut self, reverted: &mut Groups) -> Result<bool, CoreError> {
         let Some(order) = self.order_around(reverted)? else { return Ok(false) };
-        let sets = self.lighter(reverted);
-        if sets.is_empty() {
+        let search = &*self.prober.search;
+        let others = search.left(reverted);
+        let free: Vec<GroupId> =
+            reverted.iter().copied().filter(|id| !self.entering.reverted.contains(id)).take(PAIRED_MAX).collect();
+        let weight = search.costs.weights(&free.iter().copied().collect());
+        if !free.iter().chain(&others).any(|group| search.costs.weight(*group) < weight) {
             return Ok(false);
         }
+        let local = match free.len() > 2 {
+            true => around(&mut self.prober, reverted, &free, &others, &order, self.target).await?,
+            false => None,
+        };
+        let sets = self.lighter(reverted, &free, &others, local);
         self.remaining(sets.len());
         let width = if self.prober.is_proving() { sets.len() } else { self.arity() - 1 };
         match self.prober.first_passing(&sets, &order, width, Purpose::Exchange).await? {
             Scan::Passed(index) => {
                 reverted.clone_from(&sets[index]);
-                self.necessary.clear();
                 Ok(true)
             }
             Scan::NonePassed => Ok(false),
@@ -336,8 +350,15 @@ impl<E: Evaluator> Bisection<'_, '_, E> {
     }
 
     /// Lighter sets worth a question: the longest such prefix of the first ranking, which is what the greedy strategy
-    /// would try, and by the forecast the best with one or two groups less and at most one other instead.
-    fn lighter(&self, reverted: &Groups) -> Vec<Groups> {
+    /// would try, and the best by the forecast with one or two groups less and at most one other instead. Of few groups
+    /// the first ranking has measured all alternatives.
+    fn lighter(
+        &self,
+        reverted: &Groups,
+        free: &[GroupId],
+        others: &[GroupId],
+        local: Option<(Effects, Anchor)>,
+    ) -> Vec<Groups> {
         let search = &*self.prober.search;
         let weight = search.costs.weights(reverted);
         let worth = |set: &Groups| {
@@ -352,24 +373,26 @@ impl<E: Evaluator> Bisection<'_, '_, E> {
         if let Some(prefix) = prefixes.take_while(|set| search.costs.weights(set) < weight).last().filter(worth) {
             sets.push(prefix);
         }
-        let Some((effects, anchor)) = self.anchored(reverted) else { return sets };
-        let forecast = Forecast::new(effects, &anchor, &search.costs);
-        let before = first.effects.as_ref().map_or(0.0, |(_, anchor)| anchor.missing);
-        let members: Vec<GroupId> =
-            reverted.iter().copied().filter(|id| !self.entering.reverted.contains(id)).take(PAIRED_MAX).collect();
-        let others = search.left(reverted);
+        let is_local = local.is_some();
+        let Some((effects, anchor)) = local.as_ref().or(first.effects.as_ref()) else { return sets };
+        let forecast = Forecast::new(effects, anchor, &search.costs);
+        let slack = first.effects.as_ref().map_or(0.0, |(_, anchor)| anchor.missing / 16.0).max(2.0);
         let mut found: Vec<(f64, Groups)> = Vec::new();
-        for (index, one) in members.iter().enumerate() {
-            for two in &members[index..] {
+        for (index, one) in free.iter().enumerate() {
+            for two in &free[index..] {
                 let removed: Groups = [*one, *two].into();
                 let kept = without(reverted, &removed);
                 for added in others.iter().map(|other| Groups::from([*other])).chain([Groups::new()]) {
                     let set: Groups = kept.union(&added).copied().collect();
-                    if worth(&set) {
-                        let missing = forecast.missing(&added, &removed);
-                        if missing <= (before / 8.0).max(1.0) {
-                            found.push((missing, set));
-                        }
+                    if !worth(&set) || sets.contains(&set) || found.iter().any(|(_, known)| *known == set) {
+                        continue;
+                    }
+                    let missing = match is_local {
+                        true => forecast.missing(&added, &removed),
+                        false => forecast.missing(&without(&set, &self.entering.reverted), &Groups::new()),
+                    };
+                    if missing <= slack {
+                        found.push((missing, set));
                     }
                 }
             }
@@ -396,6 +419,29 @@ impl<E: Evaluator> Bisection<'_, '_, E> {
             return Ok(Ending::met(best));
         }
         Ok(Ending::gave_up(best, reason))
+    }
+}
+
+/// The results that tell which samples states on the way will get wrong: those of the quantized and the float model.
+/// Where the quantized one gets far more wrong than a state within the limits may, it tells little about such states, and
+/// the float model's are used alone.
+fn telling<'s, E: Evaluator>(
+    prober: &'s Prober<'_, '_, E>,
+    entering: &'s State,
+    target: usize,
+) -> Vec<&'s [SampleResult]> {
+    let float = &prober.search.pool.results;
+    let count = entering.results.len();
+    if float.len() != count {
+        return vec![&entering.results];
+    }
+    let wrong = |results: &[SampleResult]| {
+        let margins = margins(prober, target, results.iter());
+        margins.map(|margins| margins.iter().filter(|margin| **margin <= 0.0).count())
+    };
+    match (wrong(float), wrong(&entering.results)) {
+        (Some(float_wrong), Some(quantized_wrong)) if quantized_wrong > 2 * float_wrong + count / 100 => vec![float],
+        _ => vec![&entering.results, float],
     }
 }
 

@@ -46,11 +46,15 @@ pub(super) struct Forecast<'a> {
     hits: usize,
 }
 
-/// A proposal: groups to revert, in order; the first so many probably suffice.
+/// A proposal: groups to revert, in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Chain {
     pub(super) groups: Vec<GroupId>,
+    /// The first so many probably suffice.
     pub(super) enough: usize,
+    /// The first so many probably repair half of what is missing. A forecast that reaches no further is still good where
+    /// effects do not quite add up.
+    pub(super) half: usize,
 }
 
 impl<'a> Forecast<'a> {
@@ -74,8 +78,12 @@ impl<'a> Forecast<'a> {
         }
     }
 
-    /// How many samples will probably be missing with these groups reverted in addition and those no longer.
+    /// How many samples will probably be missing with these groups reverted in addition and those no longer; any number
+    /// where one of the latter was not measured.
     pub(super) fn missing(&self, add: &Groups, remove: &Groups) -> f64 {
+        if remove.iter().any(|group| !self.effects.gains.contains_key(group)) {
+            return f64::INFINITY;
+        }
         let mut margins = self.anchor.margins.clone();
         add.iter().for_each(|group| self.shift(&mut margins, *group, 1.0));
         remove.iter().for_each(|group| self.shift(&mut margins, *group, -1.0));
@@ -104,7 +112,7 @@ impl<'a> Forecast<'a> {
         let mut left = candidates.to_vec();
         let mut margins = self.anchor.margins.clone();
         let mut score = self.score(&margins);
-        let (mut groups, mut enough, mut most) = (Vec::with_capacity(left.len()), None, (0, score.hits));
+        let (mut groups, mut enough, mut most) = (Vec::with_capacity(left.len()), None, score.hits);
         while !left.is_empty() {
             let gain = |group: GroupId| {
                 let mut after = margins.clone();
@@ -128,15 +136,33 @@ impl<'a> Forecast<'a> {
             self.shift(&mut margins, group, 1.0);
             score = self.score(&margins);
             groups.push(group);
-            if score.hits > most.1 {
-                most = (groups.len(), score.hits);
-            }
+            most = most.max(score.hits);
             if enough.is_none() && self.missing_at(score.hits) <= 0.0 {
                 enough = Some(groups.len());
             }
         }
-        let Some(enough) = enough else { return Chain { enough: most.0.max(1).min(groups.len()), groups } };
-        self.thin(groups, enough)
+        let Some(enough) = enough else {
+            // It never suffices by the forecast, so the forecast is not to be trusted far.
+            let half = self.halving(&groups, most);
+            return Chain { groups, enough: half, half };
+        };
+        let mut chain = self.thin(groups, enough);
+        let wanted = self.hits as f64 + self.anchor.missing / self.anchor.weight;
+        chain.half = self.halving(&chain.groups, wanted.ceil() as usize).min(chain.enough);
+        chain
+    }
+
+    /// The shortest prefix that comes half of the way to so many hits; at least one group.
+    fn halving(&self, groups: &[GroupId], wanted: usize) -> usize {
+        let mut margins = self.anchor.margins.clone();
+        for (index, group) in groups.iter().enumerate() {
+            self.shift(&mut margins, *group, 1.0);
+            let hits = self.score(&margins).hits;
+            if 2 * hits >= self.hits + wanted {
+                return index + 1;
+            }
+        }
+        1
     }
 
     /// Moves what the first `enough` do not need behind them, heaviest first.
@@ -154,7 +180,7 @@ impl<'a> Forecast<'a> {
                 groups.insert(enough, group);
             }
         }
-        Chain { groups, enough }
+        Chain { groups, enough, half: enough }
     }
 }
 
@@ -198,7 +224,7 @@ mod tests {
         let anchor = Anchor { margins: vec![-1.0; 2], missing: 2.0, weight: 1.0 };
         let costs = costs(&[1, 1, 1]);
         let chain = Forecast::new(&effects, &anchor, &costs).chain(&ALL);
-        assert_eq!(chain, Chain { groups: ALL.to_vec(), enough: 2 });
+        assert_eq!(chain, Chain { groups: ALL.to_vec(), enough: 2, half: 2 });
     }
 
     #[test]

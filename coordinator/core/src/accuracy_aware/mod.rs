@@ -22,6 +22,8 @@ mod ranking;
 mod run_tests;
 mod search;
 mod selection;
+#[cfg(test)]
+mod simulation_tests;
 mod trials;
 mod tuning;
 #[cfg(test)]

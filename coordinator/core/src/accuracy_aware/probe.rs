@@ -143,7 +143,10 @@ impl<'s, 'a, E: Evaluator> Prober<'s, 'a, E> {
     ) -> Result<(), CoreError> {
         let count = order.positions.len();
         let mut missing: Vec<(Groups, Vec<usize>)> = Vec::with_capacity(sets.len());
-        for set in sets {
+        for (index, set) in sets.iter().enumerate() {
+            if sets[..index].contains(set) {
+                continue;
+            }
             let probe = self.probes.entry(set.clone()).or_insert_with(|| Probe {
                 results: vec![None; count],
                 known: 0,
@@ -227,6 +230,33 @@ impl<'s, 'a, E: Evaluator> Prober<'s, 'a, E> {
         Ok(())
     }
 
+    /// Evaluates what is not known of these states, all of which were asked about, at these positions.
+    pub(super) async fn ensure(&mut self, sets: &[Groups], positions: &[usize]) -> Result<(), CoreError> {
+        let mut missing: Vec<(&Groups, Vec<usize>)> = Vec::new();
+        for set in sets {
+            let unknown = |position: &usize| self.known(set, *position).is_none();
+            let mut places: Vec<usize> = positions.iter().copied().filter(unknown).collect();
+            places.sort_unstable();
+            if !places.is_empty() && self.probes.contains_key(set) {
+                missing.push((set, places));
+            }
+        }
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let samples = |places: &Vec<usize>| places.iter().map(|position| self.sample(*position)).collect();
+        let asked = missing.iter().map(|(set, places)| (self.search.candidate(set), samples(places))).collect();
+        let answers = self.search.measure.each(Stage::Validation, asked).await?;
+        for ((set, places), results) in missing.into_iter().zip(answers) {
+            let Some(probe) = self.probes.get_mut(set) else { continue };
+            probe.known += places.len();
+            for (position, result) in places.into_iter().zip(results) {
+                probe.results[position] = Some(result);
+            }
+        }
+        Ok(())
+    }
+
     /// The state that passed.
     pub(super) fn passed(&self, set: &Groups) -> Option<&State> {
         match &self.probes.get(set)?.answer {
@@ -235,9 +265,15 @@ impl<'s, 'a, E: Evaluator> Prober<'s, 'a, E> {
         }
     }
 
+    /// Whether the set is known to miss a limit. Only answers that were needed count, for what is asked side by side
+    /// depends on how questions are answered.
+    pub(super) fn is_refuted(&self, set: &Groups) -> bool {
+        self.probes.get(set).is_some_and(|probe| probe.is_counted && matches!(probe.answer, Answer::Refuted(_)))
+    }
+
     /// Whether the set, or one that contains it, is known to miss a limit.
     pub(super) fn is_below_refuted(&self, set: &Groups) -> bool {
-        self.probes.iter().any(|(known, probe)| matches!(probe.answer, Answer::Refuted(_)) && set.is_subset(known))
+        self.probes.keys().any(|known| set.is_subset(known) && self.is_refuted(known))
     }
 
     /// Validation samples that one sample of the ranking pool stands for.
@@ -279,9 +315,11 @@ impl<'s, 'a, E: Evaluator> Prober<'s, 'a, E> {
         }
         let missing: Vec<usize> =
             (0..order.positions.len()).filter(|position| probe.results[*position].is_none()).collect();
-        let samples = missing.iter().map(|position| self.sample(*position)).collect();
-        let asked = vec![(self.search.candidate(set), samples)];
-        let answers = self.search.measure.each(Stage::Validation, asked).await?;
+        let samples: Vec<SampleIndex> = missing.iter().map(|position| self.sample(*position)).collect();
+        let answers = match samples.is_empty() {
+            true => Vec::new(),
+            false => self.search.measure.each(Stage::Validation, vec![(self.search.candidate(set), samples)]).await?,
+        };
         let Some(mut probe) = self.probes.remove(set) else { return Ok(()) };
         for (position, result) in missing.into_iter().zip(answers.into_iter().flatten()) {
             probe.results[position] = Some(result);
