@@ -106,7 +106,10 @@ fn trace(table: &Table, parameters: Parameters) -> Result<Trace, CoreError> {
         assert_eq!(validated.iter().collect::<BTreeSet<_>>().len(), validated.len(), "no evaluation is repeated");
         assert!(conclusion.record.notes.iter().all(|note| !note.contains("discarded")));
     }
-    assert_eq!(conclusion.record.rounds.len(), validated.len());
+    match conclusion.record.strategy {
+        Strategy::Greedy => assert_eq!(conclusion.record.rounds.len(), validated.len()),
+        Strategy::Bisect => assert_eq!(conclusion.record.probes.len(), validated.len()),
+    }
     assert_eq!(conclusion.record.counts.full_evaluations, validated.len() + 2);
     Ok(Trace { validated, rankings: evaluator.batches(Stage::Ranking).len(), conclusion })
 }
@@ -312,5 +315,49 @@ fn every_evaluation_of_random_tables_is_new_and_the_answer_is_the_best_seen() {
         let best = trace.validated.iter().map(|state| drop(state)).fold(drop("abcd"), f64::min);
         assert_eq!(drop(&trace.answer()), best);
         traced(&table, compat());
+        let trace = traced(&table, Parameters::default());
+        let best = trace.validated.iter().map(|state| drop(state)).fold(drop("abcd"), f64::min);
+        assert_eq!(drop(&trace.answer()), best);
     }
+}
+
+#[test]
+fn bisection_gallops_narrows_and_quantizes_again_what_is_not_needed() {
+    let table = Table {
+        names: ABCD,
+        drops: &[
+            ("abcd", &[0.05]),
+            ("bcd", &[0.04]),
+            ("d", &[0.005]),
+            ("cd", &[0.02]),
+            ("ad", &[0.03]),
+            ("bd", &[0.009]),
+            ("ab", &[0.03]),
+        ],
+        orders: &[],
+    };
+    // The metric has no bounds, so every question takes all samples: one group, then two more at once; the prefix
+    // between them misses; `b` is not needed, and of `ac` each is.
+    let trace = traced(&table, Parameters::default());
+    assert_eq!(
+        (trace.validated.as_slice(), trace.answer().as_str()),
+        (&["bcd", "d", "cd", "ad", "bd", "abd"].map(str::to_owned)[..5], "bd")
+    );
+    assert_eq!(trace.conclusion.record.outcome, MET(2));
+    assert_eq!(trace.conclusion.record.readmitted, ["b"]);
+}
+
+#[test]
+fn bisection_without_readmission_keeps_the_smallest_prefix() {
+    let table = Table {
+        names: ABCD,
+        drops: &[("abcd", &[0.05]), ("bcd", &[0.04]), ("d", &[0.005]), ("cd", &[0.02])],
+        orders: &[],
+    };
+    let search = SearchParameters { readmission: false, ..Default::default() };
+    let trace = traced(&table, Parameters { search, ..Parameters::default() });
+    assert_eq!(
+        (trace.validated.as_slice(), trace.answer().as_str()),
+        (&["bcd", "d", "cd"].map(str::to_owned)[..], "d")
+    );
 }
