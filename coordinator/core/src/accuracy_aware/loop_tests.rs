@@ -107,7 +107,10 @@ fn trace(table: &Table, parameters: Parameters) -> Result<Trace, CoreError> {
         assert_eq!(validated.iter().collect::<BTreeSet<_>>().len(), validated.len(), "no evaluation is repeated");
         assert!(conclusion.record.notes.iter().all(|note| !note.contains("discarded")));
     }
-    assert_eq!(conclusion.record.rounds.len(), validated.len());
+    match conclusion.record.strategy {
+        Strategy::Greedy => assert_eq!(conclusion.record.rounds.len(), validated.len()),
+        Strategy::Bisect => assert_eq!(conclusion.record.probes.len(), validated.len()),
+    }
     assert_eq!(conclusion.record.counts.full_evaluations, validated.len() + 2);
     Ok(Trace { validated, rankings: evaluator.batches(Stage::Ranking).len(), conclusion })
 }
@@ -313,5 +316,44 @@ fn every_evaluation_of_random_tables_is_new_and_the_answer_is_the_best_seen() {
         let best = trace.validated.iter().map(|state| drop(state)).fold(drop("abcd"), f64::min);
         assert_eq!(drop(&trace.answer()), best);
         traced(&table, compat());
+        let trace = traced(&table, Parameters::default());
+        let best = trace.validated.iter().map(|state| drop(state)).fold(drop("abcd"), f64::min);
+        assert_eq!(drop(&trace.answer()), best);
     }
+}
+
+#[test]
+fn bisection_gallops_narrows_and_quantizes_again_what_is_not_needed() {
+    let table = Table {
+        names: ABCD,
+        drops: &[
+            ("abcd", &[0.05]),
+            ("bcd", &[0.04]),
+            ("cd", &[0.02]),
+            ("", &[0.0]),
+            ("d", &[0.005]),
+            ("ad", &[0.03]),
+            ("bd", &[0.009]),
+            ("abd", &[0.04]),
+        ],
+        orders: &[],
+    };
+    // The metric has no bounds, so every question takes all samples: prefixes of one, two and four groups, then the one
+    // between; without `a` it misses, without `b` it does not; and without `a` that misses too.
+    let trace = traced(&table, Parameters::default());
+    trace.assert(&["bcd", "cd", "", "d", "ad", "bd", "abd"], 1, "bd", 0.009);
+    assert_eq!(trace.conclusion.record.outcome, MET(2));
+    assert_eq!(trace.conclusion.record.readmitted, ["b", "d"]);
+}
+
+#[test]
+fn bisection_without_readmission_keeps_the_smallest_prefix() {
+    let table = Table {
+        names: ABCD,
+        drops: &[("abcd", &[0.05]), ("bcd", &[0.04]), ("cd", &[0.02]), ("", &[0.0]), ("d", &[0.005])],
+        orders: &[],
+    };
+    let search = SearchParameters { readmission: false, ..Default::default() };
+    let trace = traced(&table, Parameters { search, ..Parameters::default() });
+    trace.assert(&["bcd", "cd", "", "d"], 1, "d", 0.005);
 }

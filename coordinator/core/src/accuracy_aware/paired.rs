@@ -45,7 +45,8 @@ pub(super) fn interval(pairs: &[(f64, f64)], orientation: Orientation, drop: f64
     let differences = pairs.iter().map(|(float, answer)| orientation.sign() * (float - answer));
     let mean = differences.clone().sum::<f64>() / count;
     let scale = pairs.iter().map(|(float, answer)| float.abs().max(answer.abs())).fold(0.0, f64::max);
-    if pairs.len() < 2 || !((mean - drop).abs() <= 1e-9 * scale.max(drop.abs())) {
+    let is_mean = (mean - drop).abs() <= 1e-9 * scale.max(drop.abs());
+    if pairs.len() < 2 || !is_mean {
         return None;
     }
     let quantile = normal_quantile(0.5 + level / 2.0);

@@ -139,7 +139,7 @@ impl SearchParameters {
         if !is_share(self.confidence) {
             return refuse("confidence", format!("it is {}, but a level lies between 0 and 1", self.confidence));
         }
-        if let Some(seconds) = self.budget.seconds.filter(|seconds| !(*seconds >= 0.0)) {
+        if let Some(seconds) = self.budget.seconds.filter(|seconds| seconds.is_nan() || *seconds < 0.0) {
             return refuse("budget", format!("`seconds` is {seconds}, but must be 0 or more"));
         }
         for (operation, Latency { int8, float }) in &self.latencies {
