@@ -6,7 +6,7 @@ use crate::report::StageTiming;
 use crate::terminal::{Progress, ProgressStyle, StageProgress};
 use holdfast_core::evaluator::Stage;
 use holdfast_core::observer::Observer;
-use holdfast_core::record::{RankingRecord, RoundRecord, StageRecord};
+use holdfast_core::record::{RankingRecord, RoundRecord, StageRecord, TrialRecord};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 use tokio::task::JoinHandle;
@@ -88,6 +88,10 @@ impl Observer for Witness {
 
     fn measured(&self, stage: &StageRecord) {
         info!(stage = %stage.stage, values = ?stage.values, drops = ?stage.drops, "measured");
+    }
+
+    fn tried(&self, trial: &TrialRecord) {
+        info!(change = %trial.change, values = ?trial.values, error = ?trial.error, "tried");
     }
 
     fn ranked(&self, ranking: &RankingRecord) {
