@@ -96,7 +96,7 @@ impl Model {
         graph.node = nodes;
         graph.input = inputs;
         graph.output = outputs;
-        Ok(Model { proto, constants, inputs: self.inputs.clone(), opset: self.opset })
+        Ok(Model { proto, constants, inputs: self.inputs.clone(), opset: self.opset, embedded: None })
     }
 }
 

@@ -6,7 +6,7 @@ use super::general::{General, IndexFault};
 use super::part::{FloatPart, Int8Finish, Int8Part};
 use super::rearrange::Rearrangement;
 use holdfast_common::graph::{OpId, ReduceKind};
-use holdfast_kernels::float::{self, Binary, Blend, Divisor, PackedF32, Right, Unary};
+use holdfast_kernels::float::{self, Binary, Blend, Divisor, PackedF32, Right, Unary, math};
 use holdfast_kernels::int8::{
     AddU8, AverageCount, AverageOutput, CodeParams, Epilogue, Int8Error, add_u8, average_pool_u8, dequantize_u8_f32,
     max_pool_u8, quantize_f32_u8,
@@ -500,6 +500,10 @@ fn reduce_row(isa: Isa, kind: ReduceKind, row: &[f32]) -> f32 {
         ReduceKind::Min => float::min(isa, row),
         ReduceKind::Prod => row.iter().product(),
         ReduceKind::L2 => float::sum_of_squares(isa, row).sqrt(),
+        ReduceKind::L1 => float::sum_of_absolutes(isa, row, &mut Vec::new()),
+        ReduceKind::SumSquare => float::sum_of_squares(isa, row),
+        ReduceKind::LogSum => math::log(float::sum(isa, row)),
+        ReduceKind::LogSumExp => float::log_sum_exp(isa, row, &mut Vec::new()),
     }
 }
 

@@ -7,6 +7,7 @@ mod int8;
 mod moves;
 mod net;
 mod pools;
+mod products;
 mod runs;
 mod share;
 mod slow;
