@@ -94,6 +94,10 @@ impl Observer for Witness {
         info!(stage = %stage.stage, values = ?stage.values, drops = ?stage.drops, "measured");
     }
 
+    fn tried(&self, trial: &TrialRecord) {
+        info!(change = %trial.change, values = ?trial.values, error = ?trial.error, "tried");
+    }
+
     fn ranked(&self, ranking: &RankingRecord) {
         let best: Vec<&(String, Option<f64>)> = ranking.scores.iter().take(RANKED_SHOWN).collect();
         info!(metric = %ranking.metric, samples = ranking.samples.len(), groups = ranking.scores.len(), ?best, "ranked");
