@@ -5,7 +5,7 @@ use holdfast_common::graph::{BinaryKind, OpKind, TensorData, TensorId, UnaryKind
 use holdfast_common::quantization::codes::quantize_weights;
 use holdfast_common::scheme::{QuantizerSite, Scheme};
 use holdfast_kernels::Isa;
-use holdfast_worker::plan::{PackedCache, Plan, PlanError, Variant};
+use holdfast_worker::plan::{PackedCache, Plan, PlanError, PortBuffer, Variant};
 use ndarray::{ArrayD, IxDyn};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -69,6 +69,7 @@ fn shown(net: &Net, variant: Variant<'_>, isa: Isa, cache: &PackedCache, tensor:
     let mut inputs = sample();
     let values = plan.run(
         |port, buffer| {
+            let PortBuffer::F32(buffer) = buffer else { panic!("a float input") };
             port.placement.scatter(inputs.swap_remove(0).into_iter(), buffer);
             Ok::<(), PlanError>(())
         },
@@ -112,6 +113,7 @@ fn a_plan_for_observed_tensors_ends_where_the_last_of_them_is_computed() {
     let mut inputs = sample();
     let through = whole.run(
         |port, buffer| {
+            let PortBuffer::F32(buffer) = buffer else { panic!("a float input") };
             port.placement.scatter(inputs.swap_remove(0).into_iter(), buffer);
             Ok::<(), PlanError>(())
         },
