@@ -1,6 +1,6 @@
 //! Makes a scheme from an array of calibration samples, without a cluster: what the speed and parity scripts quantize with.
 //!
-//! Usage: `scheme MODEL INPUTS.npy SCHEME.json [--preset mixed] [--weights pertensor] [--bias model]`. INPUTS is one
+//! Usage: `scheme MODEL INPUTS.npy SCHEME.json [EXPORTED.onnx] [--preset mixed] [--weights pertensor] [--bias model]`. INPUTS is one
 //! array a model input, joined by commas, with one sample per first index.
 
 use holdfast_common::Digest;
@@ -33,13 +33,14 @@ fn main() -> Result<(), Box<dyn Error>> {
             _ => plain.push(argument),
         }
     }
-    let [model, inputs, output] = plain.as_slice() else {
+    let mut plain = plain.into_iter();
+    let (Some(path), Some(inputs), Some(output)) = (plain.next(), plain.next(), plain.next()) else {
         return Err(
-            "usage: scheme MODEL INPUTS.npy SCHEME.json [--preset mixed] [--weights pertensor] [--bias model]".into()
+            "usage: scheme MODEL INPUTS.npy SCHEME.json [EXPORTED.onnx] [--preset mixed] [--weights pertensor] [--bias model]".into()
         );
     };
-    let model = Model::load(&std::fs::read(model)?, &NoExternalData)?;
-    let inputs = Samples::read(&model, inputs)?;
+    let model = Model::load(&std::fs::read(path)?, &NoExternalData)?;
+    let inputs = Samples::read(&model, &inputs)?;
     let graph = model.graph(inputs.shapes())?;
     let local = Local { graph, inputs, published: Mutex::new(BTreeMap::new()) };
     let workload = Digest::of(b"an array");
@@ -49,6 +50,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     let quantized = calibrate_and_quantize(&local, &local.graph, &set, &parameters, Mode::Default);
     let quantized = runtime.block_on(quantized)?;
     std::fs::write(output, serde_json::to_vec(&quantized.scheme)?)?;
+    if let Some(exported) = plain.next() {
+        std::fs::write(exported, model.export_qdq(&quantized.scheme, &BTreeSet::new(), &graph)?)?;
+    }
     for group in &quantized.scheme.groups {
         println!("{}: {}", group.name, group.operations.join(", "));
     }

@@ -1,6 +1,6 @@
 //! What a manifest must fulfil, and where a sample's bytes lie in its pack.
 
-use super::{Annotation, FieldEncoding, Manifest, PACK_SAMPLES, SampleEntry};
+use super::{FieldEncoding, Manifest, PACK_SAMPLES, SampleEntry};
 use crate::digest::Digest;
 use crate::evaluation::SampleIndex;
 use std::collections::BTreeSet;
@@ -165,18 +165,7 @@ impl Manifest {
         if sample.annotation.kind() != kind {
             return Err(format!("it carries {}, the first sample carries {kind}", sample.annotation.kind()));
         }
-        match &sample.annotation {
-            Annotation::None => Ok(()),
-            Annotation::Label(label) => match self.classes.len() {
-                0 => Ok(()),
-                classes if (*label as usize) < classes => Ok(()),
-                classes => Err(format!("its label is {label}, but there are {classes} classes, counted from 0")),
-            },
-            Annotation::Values(values) => match values.iter().position(|value| !value.is_finite()) {
-                None => Ok(()),
-                Some(index) => Err(format!("target value {index} is {}", values[index])),
-            },
-        }
+        sample.annotation.validate(self.classes.len())
     }
 
     /// The pack a sample lies in; `None` for a sample the data set does not have.
@@ -219,7 +208,7 @@ impl Manifest {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dataset::{ElementType, Field, Pack};
+    use crate::dataset::{Annotation, ElementType, Field, Pack};
 
     fn manifest(samples: usize) -> Manifest {
         let pixels = FieldEncoding::Array { element: ElementType::F32, shape: vec![2, 3] };

@@ -1,7 +1,11 @@
 //! Data sets as coordinator and workers both see them: the manifest, annotations, declared preprocessing.
 
+mod annotation;
 mod manifest;
 
+pub use annotation::{
+    Annotation, BoxList, ClassMap, MAX_BOXES, MAX_LIST_LENGTH, MAX_MASK_PIXELS, MAX_MASK_RUNS, TrueBox, Truth,
+};
 pub use manifest::{MAX_FIELD_BYTES, MAX_FIELDS, MAX_PACK_BYTES, ManifestError};
 
 use crate::digest::Digest;
@@ -9,29 +13,6 @@ use serde::{Deserialize, Serialize};
 
 /// Consecutive samples that are fetched together as one artifact.
 pub const PACK_SAMPLES: usize = 64;
-
-/// What is known to be true of one sample.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Annotation {
-    /// Nothing.
-    None,
-    /// A class index.
-    Label(u32),
-    /// Regression targets, in the row-major order of the model output they are compared with; finite.
-    Values(Vec<f32>),
-}
-
-impl Annotation {
-    /// The kind, for messages.
-    pub fn kind(&self) -> &'static str {
-        match self {
-            Annotation::None => "no annotation",
-            Annotation::Label(_) => "a class label",
-            Annotation::Values(_) => "target values",
-        }
-    }
-}
 
 /// Element types of stored arrays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -181,6 +162,20 @@ pub enum PreprocessingStep {
         /// Standard deviations, not zero.
         std: Vec<f32>,
     },
+}
+
+impl PreprocessingStep {
+    /// Whether places, as shares of height and width, stay where they are: the image may be stretched, not cut.
+    pub fn keeps_places(&self) -> bool {
+        match self {
+            PreprocessingStep::CenterCrop { .. } => false,
+            PreprocessingStep::Resize { .. }
+            | PreprocessingStep::ResizeShortest { .. }
+            | PreprocessingStep::ReverseChannels
+            | PreprocessingStep::Grayscale
+            | PreprocessingStep::Normalization { .. } => true,
+        }
+    }
 }
 
 /// Resampling filters, each with the library it agrees with.

@@ -4,9 +4,11 @@
 //! resize scales, reduction axes, clip bounds) is resolved into attributes, so that an operation's remaining inputs are data.
 //! Layouts are ONNX's: images are NCHW here, whatever a worker does inside.
 
+mod general;
 mod op;
 mod tensor;
 
+pub use general::{Direction, GeneralKind, PadMode, RecurrentCell};
 pub use op::{
     BinaryKind, ConvAttributes, CoordinateMode, NearestMode, OpKind, PoolAttributes, ReduceKind, ResizeMode, UnaryKind,
 };

@@ -1,5 +1,7 @@
 //! The operations a graph can hold, with everything that shapes and constants decide already resolved.
 
+use super::general::GeneralKind;
+
 /// Attributes of a convolution; all spatial lists have one entry per spatial axis (1 or 2 axes).
 ///
 /// Source: ONNX operator specification, Conv and ConvTranspose. `auto_pad` is resolved into `pads`.
@@ -102,6 +104,33 @@ pub enum UnaryKind {
     Softplus,
     /// Logical complement.
     Not,
+    /// Sine.
+    Sin,
+    /// Cosine.
+    Cos,
+    /// −1, 0 or 1.
+    Sign,
+    /// `gamma`·x where positive, `gamma`·`alpha`·(eˣ−1) elsewhere.
+    Selu {
+        /// Factor for negative values.
+        alpha: f32,
+        /// Factor of everything.
+        gamma: f32,
+    },
+    /// max(0, x) + min(0, `alpha`·(e^(x/`alpha`)−1)).
+    Celu {
+        /// Factor for negative values.
+        alpha: f32,
+    },
+    /// x where above `alpha`, 0 elsewhere.
+    ThresholdedRelu {
+        /// Threshold.
+        alpha: f32,
+    },
+    /// x/(1+|x|).
+    Softsign,
+    /// x·tanh(ln(1+eˣ)).
+    Mish,
 }
 
 /// Element-wise functions of two inputs with numpy broadcasting.
@@ -137,6 +166,12 @@ pub enum BinaryKind {
     And,
     /// Logical or.
     Or,
+    /// Exactly one of two.
+    Xor,
+    /// Remainder with the sign of b.
+    Mod,
+    /// Remainder with the sign of a.
+    Remainder,
 }
 
 /// Reductions over axes.
@@ -154,6 +189,14 @@ pub enum ReduceKind {
     Prod,
     /// Euclidean norm.
     L2,
+    /// Sum of absolute values.
+    L1,
+    /// Sum of squares.
+    SumSquare,
+    /// Logarithm of the sum.
+    LogSum,
+    /// Logarithm of the sum of exponentials.
+    LogSumExp,
 }
 
 /// How Resize interpolates.
@@ -322,9 +365,15 @@ pub enum OpKind {
         axis: usize,
         /// Whether the axis stays with extent 1.
         keep_dims: bool,
+        /// The smallest instead (ArgMin).
+        least: bool,
+        /// The last among equal ones instead of the first.
+        last: bool,
     },
     /// Choice per element; inputs: condition, a, b.
     Where,
+    /// An operation of whole tensors outside what runtimes quantize.
+    General(GeneralKind),
 }
 
 impl OpKind {
@@ -378,6 +427,14 @@ impl OpKind {
                 UnaryKind::Round => "Round",
                 UnaryKind::Softplus => "Softplus",
                 UnaryKind::Not => "Not",
+                UnaryKind::Sin => "Sin",
+                UnaryKind::Cos => "Cos",
+                UnaryKind::Sign => "Sign",
+                UnaryKind::Selu { .. } => "Selu",
+                UnaryKind::Celu { .. } => "Celu",
+                UnaryKind::ThresholdedRelu { .. } => "ThresholdedRelu",
+                UnaryKind::Softsign => "Softsign",
+                UnaryKind::Mish => "Mish",
             },
             OpKind::Binary(kind) => match kind {
                 BinaryKind::Add => "Add",
@@ -395,6 +452,8 @@ impl OpKind {
                 BinaryKind::GreaterOrEqual => "GreaterOrEqual",
                 BinaryKind::And => "And",
                 BinaryKind::Or => "Or",
+                BinaryKind::Xor => "Xor",
+                BinaryKind::Mod | BinaryKind::Remainder => "Mod",
             },
             OpKind::MaxPool(_) => "MaxPool",
             OpKind::AveragePool(_) => "AveragePool",
@@ -407,6 +466,10 @@ impl OpKind {
                 ReduceKind::Min => "ReduceMin",
                 ReduceKind::Prod => "ReduceProd",
                 ReduceKind::L2 => "ReduceL2",
+                ReduceKind::L1 => "ReduceL1",
+                ReduceKind::SumSquare => "ReduceSumSquare",
+                ReduceKind::LogSum => "ReduceLogSum",
+                ReduceKind::LogSumExp => "ReduceLogSumExp",
             },
             OpKind::Softmax { log: false, .. } => "Softmax",
             OpKind::Softmax { log: true, .. } => "LogSoftmax",
@@ -424,8 +487,10 @@ impl OpKind {
             OpKind::Resize { .. } => "Resize",
             OpKind::DepthToSpace { .. } => "DepthToSpace",
             OpKind::Cast => "Cast",
-            OpKind::ArgMax { .. } => "ArgMax",
+            OpKind::ArgMax { least: false, .. } => "ArgMax",
+            OpKind::ArgMax { least: true, .. } => "ArgMin",
             OpKind::Where => "Where",
+            OpKind::General(kind) => kind.name(),
         }
     }
 }

@@ -1,27 +1,36 @@
 //! Cosine similarity of a model output and its target vector, averaged over the samples.
 
+use super::definition::Definition;
 use super::input::Input;
-use super::{Metric, MetricError, Orientation, Outputs};
-use crate::dataset::Annotation;
+use super::parameters::{DeclarationError, Parameters};
+use super::{MetricError, Orientation, Outputs};
+use crate::dataset::{Annotation, Truth};
+use serde::{Deserialize, Serialize};
 
-pub(super) struct Cosine {
-    input: Input,
-}
+/// Cosine similarity of output and target.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Cosine {}
 
-impl Cosine {
-    pub(super) fn new(input: Input) -> Cosine {
-        Cosine { input }
+impl Definition for Cosine {
+    const WORDS: &'static [&'static str] = &["cosine_similarity", "cosine"];
+    const ORIENTATION: Orientation = Orientation::HigherBetter;
+
+    fn read(_word: &str, _parameters: &mut Parameters<'_>) -> Result<Cosine, DeclarationError> {
+        Ok(Cosine {})
     }
-}
 
-impl Metric for Cosine {
-    fn orientation(&self) -> Orientation {
-        Orientation::HigherBetter
+    fn truth(&self) -> Truth {
+        Truth::Values
     }
 
     /// `[cosine]`; two zero vectors agree (1), one zero vector has no direction in common with anything (0).
-    fn contribution(&self, outputs: &Outputs<'_>, annotation: &Annotation) -> Result<Vec<f64>, MetricError> {
-        let (values, targets) = self.input.targets(outputs, annotation)?;
+    fn contribution(
+        &self,
+        input: &Input,
+        outputs: &Outputs<'_>,
+        annotation: &Annotation,
+    ) -> Result<Vec<f64>, MetricError> {
+        let (values, targets) = input.targets(outputs, annotation)?;
         let (mut product, mut value_square, mut target_square) = (0.0, 0.0, 0.0);
         for (value, target) in values.iter().zip(targets) {
             let (value, target) = (f64::from(*value), f64::from(*target));
@@ -40,7 +49,7 @@ impl Metric for Cosine {
         contribution.first().copied()
     }
 
-    fn fold(&self, contributions: &mut dyn Iterator<Item = &[f64]>) -> Result<f64, MetricError> {
-        self.input.mean(contributions)
+    fn fold(&self, input: &Input, contributions: &mut dyn Iterator<Item = &[f64]>) -> Result<f64, MetricError> {
+        input.mean(contributions)
     }
 }

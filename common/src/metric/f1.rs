@@ -1,34 +1,47 @@
-//! Macro F1: the harmonic mean of precision and recall of each class, averaged over the classes.
+//! F1: the harmonic mean of precision and recall of the predicted classes.
 
+use super::confusion::Classes;
+use super::definition::Definition;
 use super::input::Input;
-use super::{Metric, MetricError, Orientation, Outputs, confusion};
-use crate::dataset::Annotation;
+use super::parameters::{DeclarationError, Parameters};
+use super::{MetricError, Orientation, Outputs};
+use crate::dataset::{Annotation, Truth};
+use serde::{Deserialize, Serialize};
 
-pub(super) struct F1 {
-    input: Input,
+/// F1 score of the predicted classes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct F1 {
+    /// Which classes are predicted, and how their scores are averaged.
+    #[serde(flatten)]
+    pub classes: Classes,
 }
 
-impl F1 {
-    pub(super) fn new(input: Input) -> F1 {
-        F1 { input }
-    }
-}
+impl Definition for F1 {
+    const WORDS: &'static [&'static str] = &["f1", "f1-score", "classification_f1-score"];
+    const ORIENTATION: Orientation = Orientation::HigherBetter;
 
-impl Metric for F1 {
-    fn orientation(&self) -> Orientation {
-        Orientation::HigherBetter
+    fn read(_word: &str, parameters: &mut Parameters<'_>) -> Result<F1, DeclarationError> {
+        Ok(F1 { classes: Classes::read(parameters)? })
     }
 
-    fn contribution(&self, outputs: &Outputs<'_>, annotation: &Annotation) -> Result<Vec<f64>, MetricError> {
-        confusion::contribution(&self.input, outputs, annotation)
+    fn truth(&self) -> Truth {
+        self.classes.truth()
+    }
+
+    fn contribution(
+        &self,
+        input: &Input,
+        outputs: &Outputs<'_>,
+        annotation: &Annotation,
+    ) -> Result<Vec<f64>, MetricError> {
+        self.classes.contribution(input, outputs, annotation)
     }
 
     fn sample_value(&self, contribution: &[f64]) -> Option<f64> {
-        confusion::is_hit(contribution)
+        self.classes.sample_value(contribution, |class| (2 * class.hits, class.predicted + class.labelled))
     }
 
-    fn fold(&self, contributions: &mut dyn Iterator<Item = &[f64]>) -> Result<f64, MetricError> {
-        let confusion = confusion::count(&self.input, contributions)?;
-        Ok(confusion::macro_average(&confusion, |class| (2 * class.hits, class.predicted + class.labelled)))
+    fn fold(&self, input: &Input, contributions: &mut dyn Iterator<Item = &[f64]>) -> Result<f64, MetricError> {
+        self.classes.fold(input, contributions, |class| (2 * class.hits, class.predicted + class.labelled))
     }
 }

@@ -1,34 +1,43 @@
 //! Matthews correlation of predicted class and label for any number of classes (Gorodkin 2004), -1 to 1.
 
+use super::definition::Definition;
 use super::input::Input;
-use super::{Metric, MetricError, Orientation, Outputs, confusion};
-use crate::dataset::Annotation;
+use super::parameters::{DeclarationError, Parameters};
+use super::{MetricError, Orientation, Outputs, confusion};
+use crate::dataset::{Annotation, Truth};
+use serde::{Deserialize, Serialize};
 
-pub(super) struct Matthews {
-    input: Input,
-}
+/// Matthews correlation of the best class with the label.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Matthews {}
 
-impl Matthews {
-    pub(super) fn new(input: Input) -> Matthews {
-        Matthews { input }
+impl Definition for Matthews {
+    const WORDS: &'static [&'static str] = &["mcc", "metthews_correlation_coef", "matthews_correlation_coef"];
+    const ORIENTATION: Orientation = Orientation::HigherBetter;
+
+    fn read(_word: &str, _parameters: &mut Parameters<'_>) -> Result<Matthews, DeclarationError> {
+        Ok(Matthews {})
     }
-}
 
-impl Metric for Matthews {
-    fn orientation(&self) -> Orientation {
-        Orientation::HigherBetter
+    fn truth(&self) -> Truth {
+        Truth::Label
     }
 
-    fn contribution(&self, outputs: &Outputs<'_>, annotation: &Annotation) -> Result<Vec<f64>, MetricError> {
-        confusion::contribution(&self.input, outputs, annotation)
+    fn contribution(
+        &self,
+        input: &Input,
+        outputs: &Outputs<'_>,
+        annotation: &Annotation,
+    ) -> Result<Vec<f64>, MetricError> {
+        confusion::contribution(input, outputs, annotation)
     }
 
     fn sample_value(&self, _contribution: &[f64]) -> Option<f64> {
         None
     }
 
-    fn fold(&self, contributions: &mut dyn Iterator<Item = &[f64]>) -> Result<f64, MetricError> {
-        let confusion = confusion::count(&self.input, contributions)?;
+    fn fold(&self, input: &Input, contributions: &mut dyn Iterator<Item = &[f64]>) -> Result<f64, MetricError> {
+        let confusion = confusion::count(input, contributions)?;
         Ok(correlation(&confusion))
     }
 }

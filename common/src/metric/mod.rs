@@ -1,23 +1,43 @@
 //! Metrics: what one sample contributes, how contributions fold, which way is better; one file each.
 
 mod accuracy;
+mod character_error_rate;
+mod coco_precision;
 mod confusion;
+mod correlation;
 mod cosine;
+mod definition;
+pub mod detection;
 mod f1;
 mod input;
+mod log_loss;
+mod log_probability;
 mod mae;
 mod matthews;
+mod mean_iou;
 mod mse;
-mod name;
+mod ndcg;
+mod parameters;
+mod pearson;
+mod perplexity;
 mod precision;
+mod psnr;
+mod ranks;
 mod recall;
 mod regression;
 mod rmse;
+mod roc_auc;
+mod spearman;
+mod table;
+pub mod text;
+mod text_errors;
+mod voc_map;
+mod word_error_rate;
 
-pub use name::MetricNameError;
+pub use parameters::DeclarationError;
+pub use table::{MetricDefinition, build};
 
 use crate::dataset::Annotation;
-use input::Input;
 use ndarray::ArrayD;
 use serde::{Deserialize, Serialize};
 
@@ -51,53 +71,6 @@ pub struct MetricSpec {
     pub output: Option<String>,
     /// What it computes.
     pub definition: MetricDefinition,
-}
-
-/// The metrics there are.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", tag = "type")]
-pub enum MetricDefinition {
-    /// Share of samples whose label is among the `top_k` largest scores.
-    Accuracy {
-        /// How many of the best scores count.
-        top_k: usize,
-    },
-    /// F1 score of the best class, unweighted mean over the classes.
-    F1,
-    /// Precision of the best class, unweighted mean over the classes.
-    Precision,
-    /// Recall of the best class, unweighted mean over the classes.
-    Recall,
-    /// Matthews correlation of the best class with the label, over all classes.
-    Matthews,
-    /// Mean squared error over all target elements of all samples.
-    Mse,
-    /// Square root of the mean squared error.
-    Rmse,
-    /// Mean absolute error over all target elements of all samples.
-    Mae,
-    /// Cosine similarity of output and target, mean over the samples.
-    Cosine,
-}
-
-/// Builds the metric a specification declares.
-///
-/// # Errors
-///
-/// [`MetricError::Definition`] where its parameters make no sense.
-pub fn build(spec: &MetricSpec) -> Result<Box<dyn Metric>, MetricError> {
-    let input = Input::new(spec);
-    Ok(match spec.definition {
-        MetricDefinition::Accuracy { top_k } => Box::new(accuracy::Accuracy::new(input, top_k)?),
-        MetricDefinition::F1 => Box::new(f1::F1::new(input)),
-        MetricDefinition::Precision => Box::new(precision::Precision::new(input)),
-        MetricDefinition::Recall => Box::new(recall::Recall::new(input)),
-        MetricDefinition::Matthews => Box::new(matthews::Matthews::new(input)),
-        MetricDefinition::Mse => Box::new(mse::Mse::new(input)),
-        MetricDefinition::Rmse => Box::new(rmse::Rmse::new(input)),
-        MetricDefinition::Mae => Box::new(mae::Mae::new(input)),
-        MetricDefinition::Cosine => Box::new(cosine::Cosine::new(input)),
-    })
 }
 
 /// The model outputs of one sample, without the batch axis removed: shapes begin with 1.
@@ -166,6 +139,19 @@ pub trait Metric: Send + Sync {
     /// The metric of one sample by itself; `None` where that means nothing.
     fn sample_value(&self, contribution: &[f64]) -> Option<f64>;
 
+    /// The best that any model could contribute for a sample, told by what one model contributed for it; `None` where
+    /// there is no such bound. Where there is one, a fold never gets worse when a contribution is replaced by its bound,
+    /// so that a fold over some samples and the bounds of the others tells how good the metric can still become.
+    fn best_contribution(&self, _known: &[f64]) -> Option<Vec<f64>> {
+        None
+    }
+
+    /// How far the sample is from being judged otherwise, in the unit of the output: positive where it is right, negative
+    /// where it is wrong; `None` where samples are not right or wrong.
+    fn margin(&self, _contribution: &[f64]) -> Option<f64> {
+        None
+    }
+
     /// Folds contributions, given in sample order, in f64 from left to right.
     fn fold(&self, contributions: &mut dyn Iterator<Item = &[f64]>) -> Result<f64, MetricError>;
 }
@@ -178,6 +164,11 @@ mod tests {
 
     pub(super) fn metric(definition: MetricDefinition) -> Box<dyn Metric> {
         build(&MetricSpec { name: "quality".to_owned(), output: None, definition }).unwrap()
+    }
+
+    /// A metric without parameters, by its word.
+    pub(super) fn declared(word: &str) -> MetricDefinition {
+        MetricDefinition::from_parameters(word, &serde_json::Map::new()).unwrap()
     }
 
     pub(super) fn contribution(
@@ -208,16 +199,16 @@ mod tests {
     #[test]
     fn confusion_metrics_give_the_values_worked_out_by_hand() {
         let close = |value: f64, expected: f64| assert!((value - expected).abs() < 1e-15, "{value} {expected}");
-        close(classified(MetricDefinition::Precision), (1.0 + 0.5 + 0.5) / 3.0);
-        close(classified(MetricDefinition::Recall), (2.0 / 3.0 + 0.5 + 1.0) / 3.0);
-        close(classified(MetricDefinition::F1), (0.8 + 0.5 + 2.0 / 3.0) / 3.0);
+        close(classified(declared("precision")), (1.0 + 0.5 + 0.5) / 3.0);
+        close(classified(declared("recall")), (2.0 / 3.0 + 0.5 + 1.0) / 3.0);
+        close(classified(declared("f1")), (0.8 + 0.5 + 2.0 / 3.0) / 3.0);
         // hits 4 of 6; Σ predicted·labelled = 2·3 + 2·2 + 2·1 = 12; Σ predicted² = 12; Σ labelled² = 14.
-        close(classified(MetricDefinition::Matthews), 12.0 / (24f64.sqrt() * 22f64.sqrt()));
+        close(classified(declared("mcc")), 12.0 / (24f64.sqrt() * 22f64.sqrt()));
     }
 
     #[test]
     fn a_prediction_that_never_varies_correlates_with_nothing() {
-        let matthews = metric(MetricDefinition::Matthews);
+        let matthews = metric(declared("mcc"));
         let contributions: [&[f64]; 3] = [&[0.0, 0.0], &[0.0, 1.0], &[0.0, 2.0]];
         assert_eq!(matthews.fold(&mut contributions.into_iter()).unwrap(), 0.0);
         let broken: [&[f64]; 1] = [&[0.5, 1.0]];
@@ -235,16 +226,16 @@ mod tests {
                 .collect();
             metric.fold(&mut contributions.iter().map(Vec::as_slice)).unwrap()
         };
-        assert_eq!(value(MetricDefinition::Mse), 1.25);
-        assert_eq!(value(MetricDefinition::Rmse), 1.25f64.sqrt());
-        assert_eq!(value(MetricDefinition::Mae), 0.75);
+        assert_eq!(value(declared("mse")), 1.25);
+        assert_eq!(value(declared("rmse")), 1.25f64.sqrt());
+        assert_eq!(value(declared("mae")), 0.75);
         let cosine = (8.0 / (5f64.sqrt() * 4.0) + 1.0) / 2.0;
-        assert!((value(MetricDefinition::Cosine) - cosine).abs() < 1e-15);
+        assert!((value(declared("cosine_similarity")) - cosine).abs() < 1e-15);
     }
 
     #[test]
     fn zero_vectors_agree_with_each_other_only() {
-        let cosine = metric(MetricDefinition::Cosine);
+        let cosine = metric(declared("cosine_similarity"));
         let of =
             |x: [f32; 2], y: [f32; 2]| contribution(&*cosine, &[1, 2], &x, &Annotation::Values(y.to_vec())).unwrap();
         assert_eq!(of([0.0; 2], [0.0; 2]), [1.0]);
@@ -254,12 +245,12 @@ mod tests {
     #[test]
     fn errors_are_worse_when_higher_and_shares_better() {
         for (definition, orientation) in [
-            (MetricDefinition::Accuracy { top_k: 1 }, Orientation::HigherBetter),
-            (MetricDefinition::F1, Orientation::HigherBetter),
-            (MetricDefinition::Mse, Orientation::HigherWorse),
-            (MetricDefinition::Rmse, Orientation::HigherWorse),
-            (MetricDefinition::Mae, Orientation::HigherWorse),
-            (MetricDefinition::Cosine, Orientation::HigherBetter),
+            (MetricDefinition::accuracy(1), Orientation::HigherBetter),
+            (declared("f1"), Orientation::HigherBetter),
+            (declared("mse"), Orientation::HigherWorse),
+            (declared("rmse"), Orientation::HigherWorse),
+            (declared("mae"), Orientation::HigherWorse),
+            (declared("cosine_similarity"), Orientation::HigherBetter),
         ] {
             assert_eq!(metric(definition).orientation(), orientation);
         }
@@ -271,17 +262,17 @@ mod tests {
         let values = [[1.0, 0.0], [0.0, 1.0]].map(|row| ArrayD::from_shape_vec(IxDyn(&[1, 2]), row.to_vec()).unwrap());
         let outputs = Outputs { names: &names, values: &values };
         let named = |output: &str| {
-            let definition = MetricDefinition::Accuracy { top_k: 1 };
+            let definition = MetricDefinition::accuracy(1);
             build(&MetricSpec { name: "top1".to_owned(), output: Some(output.to_owned()), definition }).unwrap()
         };
-        assert_eq!(named("b").contribution(&outputs, &Annotation::Label(1)).unwrap(), [1.0]);
+        assert_eq!(named("b").contribution(&outputs, &Annotation::Label(1)).unwrap()[0], 1.0);
         let refusal = named("c").contribution(&outputs, &Annotation::Label(1)).unwrap_err().to_string();
         assert!(refusal.contains("no output `c`; it has `a`, `b`"), "{refusal}");
     }
 
     #[test]
     fn targets_of_another_length_are_refused() {
-        let mse = metric(MetricDefinition::Mse);
+        let mse = metric(declared("mse"));
         let refusal = contribution(&*mse, &[1, 2], &[0.0; 2], &Annotation::Values(vec![0.0; 3])).unwrap_err();
         assert!(refusal.to_string().contains("3 target values"), "{refusal}");
         assert!(contribution(&*mse, &[1, 2], &[0.0; 2], &Annotation::Label(0)).is_err());

@@ -1,33 +1,42 @@
 //! Mean squared error over all target elements of all samples.
 
+use super::definition::Definition;
 use super::input::Input;
-use super::{Metric, MetricError, Orientation, Outputs, regression};
-use crate::dataset::Annotation;
+use super::parameters::{DeclarationError, Parameters};
+use super::{MetricError, Orientation, Outputs, regression};
+use crate::dataset::{Annotation, Truth};
+use serde::{Deserialize, Serialize};
 
-pub(super) struct Mse {
-    input: Input,
-}
+/// Mean squared error.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Mse {}
 
-impl Mse {
-    pub(super) fn new(input: Input) -> Mse {
-        Mse { input }
+impl Definition for Mse {
+    const WORDS: &'static [&'static str] = &["mse"];
+    const ORIENTATION: Orientation = Orientation::HigherWorse;
+
+    fn read(_word: &str, _parameters: &mut Parameters<'_>) -> Result<Mse, DeclarationError> {
+        Ok(Mse {})
     }
-}
 
-impl Metric for Mse {
-    fn orientation(&self) -> Orientation {
-        Orientation::HigherWorse
+    fn truth(&self) -> Truth {
+        Truth::Values
     }
 
-    fn contribution(&self, outputs: &Outputs<'_>, annotation: &Annotation) -> Result<Vec<f64>, MetricError> {
-        regression::contribution(&self.input, outputs, annotation, |error| error * error)
+    fn contribution(
+        &self,
+        input: &Input,
+        outputs: &Outputs<'_>,
+        annotation: &Annotation,
+    ) -> Result<Vec<f64>, MetricError> {
+        regression::contribution(input, outputs, annotation, |error| error * error)
     }
 
     fn sample_value(&self, contribution: &[f64]) -> Option<f64> {
         regression::sample_mean(contribution)
     }
 
-    fn fold(&self, contributions: &mut dyn Iterator<Item = &[f64]>) -> Result<f64, MetricError> {
-        regression::mean(&self.input, contributions)
+    fn fold(&self, input: &Input, contributions: &mut dyn Iterator<Item = &[f64]>) -> Result<f64, MetricError> {
+        input.ratio(contributions)
     }
 }

@@ -1,34 +1,47 @@
-//! Macro precision: how many predictions of a class are right, averaged over the classes.
+//! Precision: how many predictions of a class are right.
 
+use super::confusion::Classes;
+use super::definition::Definition;
 use super::input::Input;
-use super::{Metric, MetricError, Orientation, Outputs, confusion};
-use crate::dataset::Annotation;
+use super::parameters::{DeclarationError, Parameters};
+use super::{MetricError, Orientation, Outputs};
+use crate::dataset::{Annotation, Truth};
+use serde::{Deserialize, Serialize};
 
-pub(super) struct Precision {
-    input: Input,
+/// Precision of the predicted classes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Precision {
+    /// Which classes are predicted, and how their scores are averaged.
+    #[serde(flatten)]
+    pub classes: Classes,
 }
 
-impl Precision {
-    pub(super) fn new(input: Input) -> Precision {
-        Precision { input }
-    }
-}
+impl Definition for Precision {
+    const WORDS: &'static [&'static str] = &["precision"];
+    const ORIENTATION: Orientation = Orientation::HigherBetter;
 
-impl Metric for Precision {
-    fn orientation(&self) -> Orientation {
-        Orientation::HigherBetter
+    fn read(_word: &str, parameters: &mut Parameters<'_>) -> Result<Precision, DeclarationError> {
+        Ok(Precision { classes: Classes::read(parameters)? })
     }
 
-    fn contribution(&self, outputs: &Outputs<'_>, annotation: &Annotation) -> Result<Vec<f64>, MetricError> {
-        confusion::contribution(&self.input, outputs, annotation)
+    fn truth(&self) -> Truth {
+        self.classes.truth()
+    }
+
+    fn contribution(
+        &self,
+        input: &Input,
+        outputs: &Outputs<'_>,
+        annotation: &Annotation,
+    ) -> Result<Vec<f64>, MetricError> {
+        self.classes.contribution(input, outputs, annotation)
     }
 
     fn sample_value(&self, contribution: &[f64]) -> Option<f64> {
-        confusion::is_hit(contribution)
+        self.classes.sample_value(contribution, |class| (class.hits, class.predicted))
     }
 
-    fn fold(&self, contributions: &mut dyn Iterator<Item = &[f64]>) -> Result<f64, MetricError> {
-        let confusion = confusion::count(&self.input, contributions)?;
-        Ok(confusion::macro_average(&confusion, |class| (class.hits, class.predicted)))
+    fn fold(&self, input: &Input, contributions: &mut dyn Iterator<Item = &[f64]>) -> Result<f64, MetricError> {
+        self.classes.fold(input, contributions, |class| (class.hits, class.predicted))
     }
 }

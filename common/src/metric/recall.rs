@@ -1,34 +1,47 @@
-//! Macro recall: how many samples of a class are found, averaged over the classes.
+//! Recall: how many samples of a class are found.
 
+use super::confusion::Classes;
+use super::definition::Definition;
 use super::input::Input;
-use super::{Metric, MetricError, Orientation, Outputs, confusion};
-use crate::dataset::Annotation;
+use super::parameters::{DeclarationError, Parameters};
+use super::{MetricError, Orientation, Outputs};
+use crate::dataset::{Annotation, Truth};
+use serde::{Deserialize, Serialize};
 
-pub(super) struct Recall {
-    input: Input,
+/// Recall of the predicted classes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Recall {
+    /// Which classes are predicted, and how their scores are averaged.
+    #[serde(flatten)]
+    pub classes: Classes,
 }
 
-impl Recall {
-    pub(super) fn new(input: Input) -> Recall {
-        Recall { input }
-    }
-}
+impl Definition for Recall {
+    const WORDS: &'static [&'static str] = &["recall"];
+    const ORIENTATION: Orientation = Orientation::HigherBetter;
 
-impl Metric for Recall {
-    fn orientation(&self) -> Orientation {
-        Orientation::HigherBetter
+    fn read(_word: &str, parameters: &mut Parameters<'_>) -> Result<Recall, DeclarationError> {
+        Ok(Recall { classes: Classes::read(parameters)? })
     }
 
-    fn contribution(&self, outputs: &Outputs<'_>, annotation: &Annotation) -> Result<Vec<f64>, MetricError> {
-        confusion::contribution(&self.input, outputs, annotation)
+    fn truth(&self) -> Truth {
+        self.classes.truth()
+    }
+
+    fn contribution(
+        &self,
+        input: &Input,
+        outputs: &Outputs<'_>,
+        annotation: &Annotation,
+    ) -> Result<Vec<f64>, MetricError> {
+        self.classes.contribution(input, outputs, annotation)
     }
 
     fn sample_value(&self, contribution: &[f64]) -> Option<f64> {
-        confusion::is_hit(contribution)
+        self.classes.sample_value(contribution, |class| (class.hits, class.labelled))
     }
 
-    fn fold(&self, contributions: &mut dyn Iterator<Item = &[f64]>) -> Result<f64, MetricError> {
-        let confusion = confusion::count(&self.input, contributions)?;
-        Ok(confusion::macro_average(&confusion, |class| (class.hits, class.labelled)))
+    fn fold(&self, input: &Input, contributions: &mut dyn Iterator<Item = &[f64]>) -> Result<f64, MetricError> {
+        self.classes.fold(input, contributions, |class| (class.hits, class.labelled))
     }
 }

@@ -19,15 +19,15 @@ pub(super) fn contribution(
     Ok(vec![sum, targets.len() as f64])
 }
 
-/// Mean error over all elements of all samples.
-pub(super) fn mean(input: &Input, contributions: &mut dyn Iterator<Item = &[f64]>) -> Result<f64, MetricError> {
-    let (mut sum, mut count) = (0.0, 0.0);
-    input.fold_each(contributions, |[errors, elements]| {
-        sum += errors;
-        count += elements;
-        Ok(())
-    })?;
-    Ok(sum / count)
+/// Mean error of one sample's elements.
+pub(super) fn mean_of_one(
+    input: &Input,
+    outputs: &Outputs<'_>,
+    annotation: &Annotation,
+    error: impl Fn(f64) -> f64,
+) -> Result<f64, MetricError> {
+    let contribution = contribution(input, outputs, annotation, error)?;
+    sample_mean(&contribution).ok_or_else(|| input.broken("no sum of errors"))
 }
 
 /// Mean error of one sample.

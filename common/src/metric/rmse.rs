@@ -1,33 +1,42 @@
 //! Root mean squared error: the root of the mean over all target elements of all samples.
 
+use super::definition::Definition;
 use super::input::Input;
-use super::{Metric, MetricError, Orientation, Outputs, regression};
-use crate::dataset::Annotation;
+use super::parameters::{DeclarationError, Parameters};
+use super::{MetricError, Orientation, Outputs, regression};
+use crate::dataset::{Annotation, Truth};
+use serde::{Deserialize, Serialize};
 
-pub(super) struct Rmse {
-    input: Input,
-}
+/// Root of the mean squared error.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Rmse {}
 
-impl Rmse {
-    pub(super) fn new(input: Input) -> Rmse {
-        Rmse { input }
+impl Definition for Rmse {
+    const WORDS: &'static [&'static str] = &["rmse"];
+    const ORIENTATION: Orientation = Orientation::HigherWorse;
+
+    fn read(_word: &str, _parameters: &mut Parameters<'_>) -> Result<Rmse, DeclarationError> {
+        Ok(Rmse {})
     }
-}
 
-impl Metric for Rmse {
-    fn orientation(&self) -> Orientation {
-        Orientation::HigherWorse
+    fn truth(&self) -> Truth {
+        Truth::Values
     }
 
-    fn contribution(&self, outputs: &Outputs<'_>, annotation: &Annotation) -> Result<Vec<f64>, MetricError> {
-        regression::contribution(&self.input, outputs, annotation, |error| error * error)
+    fn contribution(
+        &self,
+        input: &Input,
+        outputs: &Outputs<'_>,
+        annotation: &Annotation,
+    ) -> Result<Vec<f64>, MetricError> {
+        regression::contribution(input, outputs, annotation, |error| error * error)
     }
 
     fn sample_value(&self, contribution: &[f64]) -> Option<f64> {
         regression::sample_mean(contribution).map(f64::sqrt)
     }
 
-    fn fold(&self, contributions: &mut dyn Iterator<Item = &[f64]>) -> Result<f64, MetricError> {
-        Ok(regression::mean(&self.input, contributions)?.sqrt())
+    fn fold(&self, input: &Input, contributions: &mut dyn Iterator<Item = &[f64]>) -> Result<f64, MetricError> {
+        Ok(input.ratio(contributions)?.sqrt())
     }
 }

@@ -18,7 +18,7 @@ use prost::Message;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Key of the note that says which version wrote the file.
-const METADATA_KEY: &str = "holdfast.version";
+pub(super) const METADATA_KEY: &str = "holdfast.version";
 
 /// Protocol buffer messages of 2 GiB or more cannot be read back.
 const FILE_BYTES_MAX: u64 = (1 << 31) - 1;
@@ -515,7 +515,8 @@ fn pass_through_inputs(op: &Op) -> Option<std::ops::Range<usize>> {
         | OpKind::Resize { .. }
         | OpKind::Cast
         | OpKind::ArgMax { .. }
-        | OpKind::Where => None,
+        | OpKind::Where
+        | OpKind::General(_) => None,
     }
 }
 

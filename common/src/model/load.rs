@@ -1,7 +1,7 @@
 //! From bytes to a checked model in normal form.
 
 use super::draft::Draft;
-use super::{Model, ModelError, ModelInput, batch_norm, normalize, operators, opset};
+use super::{Model, ModelError, ModelInput, batch_norm, embedded, normalize, operators, opset};
 use crate::graph::{DataType, TensorData};
 use crate::onnx::schema::{
     EXTERNAL_LOCATION, GraphProto, ModelProto, OperatorSetIdProto, TensorProto, ValueInfoProto, data_type,
@@ -57,6 +57,7 @@ impl Model {
             operators::check(node, opset, functions.contains(&(domain, node.op_type().to_owned())))?;
         }
         normalize::name_nodes(&mut draft);
+        let embedded = if embedded::is_export(&proto) { embedded::unfold(&mut draft)? } else { None };
         normalize::widen_floats(&mut draft);
         normalize::remove_identities(&mut draft)?;
         normalize::chain_variadic(&mut draft);
@@ -72,7 +73,7 @@ impl Model {
         proto.ir_version = Some(ir_version);
         proto.opset_import = vec![OperatorSetIdProto { domain: Some(String::new()), version: Some(opset) }];
         proto.graph = Some(graph);
-        Ok(Model { proto, constants, inputs, opset })
+        Ok(Model { proto, constants, inputs, opset, embedded })
     }
 }
 

@@ -8,6 +8,7 @@ mod attributes;
 mod batch_norm;
 mod draft;
 mod edit;
+mod embedded;
 mod error;
 mod export;
 mod import;
@@ -25,6 +26,7 @@ use crate::digest::Digest;
 use crate::graph::{DataType, TensorData};
 use crate::onnx::encode_tensor;
 use crate::onnx::schema::{ModelProto, NodeProto};
+use crate::scheme::Scheme;
 use prost::Message;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -48,6 +50,7 @@ pub struct Model {
     constants: BTreeMap<String, Arc<TensorData>>,
     inputs: Vec<ModelInput>,
     opset: i64,
+    embedded: Option<Scheme>,
 }
 
 impl Model {
@@ -78,6 +81,12 @@ impl Model {
     /// Version of the standard operators in the normal form, at least 13.
     pub fn opset(&self) -> i64 {
         self.opset
+    }
+
+    /// The scheme that an exported model carries, with nothing reverted: this model under this scheme computes what the
+    /// file does. `None` for float models and for quantized models of other origin, which are computed as they stand.
+    pub fn embedded_scheme(&self) -> Option<&Scheme> {
+        self.embedded.as_ref()
     }
 
     fn nodes(&self) -> &[NodeProto] {

@@ -163,12 +163,33 @@ fn check_dropout(node: &NodeProto, draft: &Draft, read: &BTreeMap<String, usize>
     }
 }
 
-/// Makes Sum, Max and Min of several inputs into chains of two-input operators.
+/// The mean of several inputs as their sum, a chain of additions, over their number.
+fn mean(draft: &mut Draft, node: NodeProto) -> Vec<NodeProto> {
+    let (name, output) = (node.name().to_owned(), node.output[0].clone());
+    let count = node.input.len();
+    let mut nodes = Vec::with_capacity(count);
+    let mut left = node.input[0].clone();
+    for (index, right) in node.input.iter().enumerate().skip(1) {
+        let partial = draft.fresh_name(&format!("{output}/{index}"));
+        nodes.push(plain_node("Add", &format!("{name}/{index}"), &[&left, right], &partial));
+        left = partial;
+    }
+    let count = TensorData::F32(ArrayD::from_elem(IxDyn(&[]), count as f32));
+    let count = draft.add_constant(&format!("{name}.count"), count);
+    nodes.push(plain_node("Div", &name, &[&left, &count], &output));
+    nodes
+}
+
+/// Makes Sum, Mean, Max and Min of several inputs into chains of two-input operators.
 pub(super) fn chain_variadic(draft: &mut Draft) {
     let mut nodes = Vec::with_capacity(draft.nodes.len());
     for mut node in std::mem::take(&mut draft.nodes) {
         let operator = match node.op_type() {
             "Sum" => "Add",
+            "Mean" => {
+                nodes.extend(mean(draft, node));
+                continue;
+            }
             "Max" => "Max",
             "Min" => "Min",
             _ => {

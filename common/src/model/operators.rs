@@ -14,16 +14,24 @@ const ANY: usize = usize::MAX;
 
 fn arity(operator: &str) -> Option<Arity> {
     let (inputs_min, inputs_max, outputs_max) = match operator {
-        "Abs" | "ArgMax" | "AveragePool" | "Cast" | "Ceil" | "ConstantOfShape" | "DepthToSpace" | "Elu" | "Erf"
-        | "Exp" | "Flatten" | "Floor" | "Gelu" | "GlobalAveragePool" | "GlobalMaxPool" | "HardSigmoid"
+        "Abs" | "ArgMax" | "ArgMin" | "AveragePool" | "Cast" | "Ceil" | "ConstantOfShape" | "DepthToSpace" | "Elu"
+        | "Erf" | "Exp" | "Flatten" | "Floor" | "Gelu" | "GlobalAveragePool" | "GlobalMaxPool" | "HardSigmoid"
         | "HardSwish" | "Identity" | "LeakyRelu" | "Log" | "LogSoftmax" | "Neg" | "Not" | "Reciprocal" | "Relu"
-        | "Round" | "Shape" | "Sigmoid" | "Size" | "Softmax" | "Softplus" | "Sqrt" | "Tanh" | "Transpose" => (1, 1, 1),
+        | "Round" | "Shape" | "Sigmoid" | "Size" | "Softmax" | "Softplus" | "Sqrt" | "Tanh" | "Transpose" | "Sin"
+        | "Cos" | "Sign" | "Selu" | "Celu" | "ThresholdedRelu" | "Softsign" | "Mish" | "LRN" | "LpNormalization"
+        | "Hardmax" | "SpaceToDepth" | "IsNaN" | "IsInf" => (1, 1, 1),
         "Constant" => (0, 0, 1),
         "MaxPool" => (1, 1, 2),
         "Add" | "And" | "Div" | "Equal" | "Expand" | "Gather" | "Greater" | "GreaterOrEqual" | "Less"
-        | "LessOrEqual" | "MatMul" | "Mod" | "Mul" | "Or" | "Pow" | "PRelu" | "Reshape" | "Sub" | "Tile" => (2, 2, 1),
-        "ReduceMax" | "ReduceMean" | "ReduceMin" | "ReduceProd" | "ReduceSum" | "ReduceL2" | "Squeeze"
-        | "Unsqueeze" => (1, 2, 1),
+        | "LessOrEqual" | "MatMul" | "Mod" | "Mul" | "Or" | "Pow" | "PRelu" | "Reshape" | "Sub" | "Tile" | "Xor"
+        | "CumSum" | "GatherElements" | "GatherND" | "CastLike" => (2, 2, 1),
+        "Trilu" => (1, 2, 1),
+        "InstanceNormalization" | "GroupNormalization" | "OneHot" => (3, 3, 1),
+        "QuantizeLinear" | "DequantizeLinear" => (2, 3, 1),
+        "LSTM" => (3, 8, 3),
+        "GRU" | "RNN" => (3, 6, 2),
+        "ReduceMax" | "ReduceMean" | "ReduceMin" | "ReduceProd" | "ReduceSum" | "ReduceL1" | "ReduceL2"
+        | "ReduceSumSquare" | "ReduceLogSum" | "ReduceLogSumExp" | "Squeeze" | "Unsqueeze" => (1, 2, 1),
         "Conv" | "ConvTranspose" | "Gemm" => (2, 3, 1),
         "Range" | "Where" => (3, 3, 1),
         "LayerNormalization" => (2, 3, 3),
@@ -35,7 +43,7 @@ fn arity(operator: &str) -> Option<Arity> {
         "Resize" => (1, 4, 1),
         "Upsample" => (1, 2, 1),
         "Split" => (1, 2, ANY),
-        "Concat" | "Max" | "Min" | "Sum" => (1, ANY, 1),
+        "Concat" | "Max" | "Mean" | "Min" | "Sum" => (1, ANY, 1),
         _ => return None,
     };
     Some(Arity { inputs_min, inputs_max, outputs_max })
@@ -71,7 +79,8 @@ pub(crate) fn check(node: &NodeProto, opset: i64, is_local_function: bool) -> Re
             format!("it has {outputs} outputs, 1 to {} are allowed", arity.outputs_max),
         ));
     }
-    if node.output[0].is_empty() {
+    let may_skip_first = matches!(node.op_type(), "LSTM" | "GRU" | "RNN");
+    if node.output[0].is_empty() && !(may_skip_first && node.output.iter().any(|name| !name.is_empty())) {
         return Err(ModelError::invalid(node, "its first output has no name"));
     }
     Ok(())
@@ -79,7 +88,7 @@ pub(crate) fn check(node: &NodeProto, opset: i64, is_local_function: bool) -> Re
 
 /// Whether none of a variadic operator's inputs may be absent.
 fn operator_needs_all(operator: &str) -> bool {
-    matches!(operator, "Concat" | "Max" | "Min" | "Sum")
+    matches!(operator, "Concat" | "Max" | "Mean" | "Min" | "Sum")
 }
 
 fn advice(node: &NodeProto, is_local_function: bool) -> &'static str {
@@ -90,17 +99,12 @@ fn advice(node: &NodeProto, is_local_function: bool) -> &'static str {
         return "only standard ONNX operators are supported: export without runtime-specific optimizations";
     }
     match node.op_type() {
-        "QuantizeLinear"
-        | "DequantizeLinear"
-        | "DynamicQuantizeLinear"
-        | "QLinearConv"
-        | "QLinearMatMul"
-        | "ConvInteger"
-        | "MatMulInteger" => "the model is quantized already: give the float model it was made from",
+        "DynamicQuantizeLinear" | "QLinearConv" | "QLinearMatMul" | "ConvInteger" | "MatMulInteger" => {
+            "the model is quantized already: give the float model it was made from"
+        }
         "If" | "Loop" | "Scan" => {
             "control flow is not supported: export with fixed shapes, or simplify the model (onnxsim) so that it folds away"
         }
-        "LSTM" | "GRU" | "RNN" => "recurrent operators are not supported: leave that part out of the model",
         "NonMaxSuppression" | "TopK" | "NonZero" => {
             "its output shape depends on the data: export the model without its post-processing"
         }

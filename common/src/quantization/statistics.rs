@@ -61,6 +61,50 @@ pub fn quantile(values: &mut [f64], probability: f64) -> Option<f64> {
     Some(*low + (high - *low) * share)
 }
 
+/// The same of floats, in one pass over them where the quantile lies near an end; none of them may be NaN.
+pub fn quantile_of_floats(values: impl ExactSizeIterator<Item = f32>, probability: f64) -> Option<f64> {
+    /// Share of the values at an end that is cheaper to keep aside than to reorder all of them.
+    const END: usize = 16;
+    let count = values.len();
+    let last = count.checked_sub(1)?;
+    let position = probability.clamp(0.0, 1.0) * last as f64;
+    let below = (position.floor() as usize).min(last);
+    let share = position - below as f64;
+    let between = |low: f32, high: f32| f64::from(low) + (f64::from(high) - f64::from(low)) * share;
+    if count - below <= count / END {
+        let mut kept = largest(values, count - below);
+        kept.sort_unstable_by(f32::total_cmp);
+        let low = *kept.first()?;
+        return Some(between(low, kept.get(1).copied().unwrap_or(low)));
+    }
+    if below + 2 <= count / END {
+        let mut kept = largest(values.map(|value| -value), below + 2);
+        kept.sort_unstable_by(f32::total_cmp);
+        return Some(between(-kept.get(1).copied()?, -kept.first().copied()?));
+    }
+    quantile(&mut values.map(f64::from).collect::<Vec<f64>>(), probability)
+}
+
+/// The largest `count` values, at least one, in no order.
+fn largest(values: impl Iterator<Item = f32>, count: usize) -> Vec<f32> {
+    let mut kept: Vec<f32> = Vec::with_capacity(2 * count);
+    let mut least = f32::NEG_INFINITY;
+    for value in values {
+        // Where everything kept is as large as this value, the value changes no quantile.
+        if value > least || kept.len() < count {
+            kept.push(value);
+        }
+        if kept.len() == 2 * count {
+            kept.select_nth_unstable_by(count - 1, |a, b| b.total_cmp(a));
+            kept.truncate(count);
+            least = kept.iter().copied().fold(f32::INFINITY, f32::min);
+        }
+    }
+    kept.sort_unstable_by(|a, b| b.total_cmp(a));
+    kept.truncate(count);
+    kept
+}
+
 fn mean(values: &[f64]) -> f64 {
     values.iter().sum::<f64>() / values.len() as f64
 }
@@ -114,13 +158,9 @@ fn observe_slice(statistic: Statistic, values: &ArrayViewD<'_, f32>) -> f64 {
             let sum: f64 = values.iter().copied().map(exact).sum();
             exact((sum / values.len() as f64) as f32)
         }
-        Statistic::Quantile(probability) => {
-            let mut values: Vec<f64> = values.iter().copied().map(exact).collect();
-            quantile(&mut values, probability).unwrap_or(f64::NAN)
-        }
+        Statistic::Quantile(probability) => quantile_of_floats(values.iter().copied(), probability).unwrap_or(f64::NAN),
         Statistic::AbsQuantile(probability) => {
-            let mut values: Vec<f64> = values.iter().map(|value| exact(value.abs())).collect();
-            quantile(&mut values, probability).unwrap_or(f64::NAN)
+            quantile_of_floats(values.iter().map(|value| value.abs()), probability).unwrap_or(f64::NAN)
         }
     }
 }
@@ -187,6 +227,25 @@ mod tests {
         assert_near(quantile(&mut values, 1.0).expect("values"), 10.0);
         assert_near(quantile(&mut values, 0.5).expect("values"), 5.0);
         assert_eq!(quantile(&mut [], 0.5), None);
+    }
+
+    #[test]
+    fn quantiles_near_an_end_equal_those_of_all_values_in_order() {
+        let scattered = |count: u32| (0..count).map(move |i| ((i * 7919 % count) / 3) as f32 - 100.0);
+        for count in [1, 2, 15, 16, 17, 33, 1000, 5000] {
+            let mut ascending: Vec<f32> = scattered(count).collect();
+            ascending.sort_by(f32::total_cmp);
+            for probability in [0.0, 1e-4, 1e-3, 0.01, 0.05, 0.07, 0.5, 0.93, 0.95, 0.99, 0.999, 0.9999, 1.0] {
+                let position = probability * f64::from(count - 1);
+                let at = |index: f64| f64::from(ascending[index as usize]);
+                let (low, high) = (at(position.floor()), at(position.ceil()));
+                let expected = low + (high - low) * (position - position.floor());
+                let values: Vec<f32> = scattered(count).collect();
+                let found = quantile_of_floats(values.into_iter(), probability).expect("values");
+                assert_eq!(found, expected, "{count} values at {probability}");
+            }
+        }
+        assert_eq!(quantile_of_floats(std::iter::empty(), 0.5), None);
     }
 
     #[test]

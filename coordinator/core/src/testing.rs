@@ -268,7 +268,7 @@ impl Metric for TableMetric {
 /// Declared table metrics with these names.
 pub(crate) fn table_metrics(metrics: &[(&str, Orientation)]) -> Vec<(MetricSpec, Box<dyn Metric>)> {
     let declared = |(name, orientation): &(&str, Orientation)| {
-        let definition = MetricDefinition::Accuracy { top_k: 1 };
+        let definition = MetricDefinition::accuracy(1);
         let spec = MetricSpec { name: (*name).to_owned(), output: None, definition };
         (spec, Box::new(TableMetric(*orientation)) as Box<dyn Metric>)
     };

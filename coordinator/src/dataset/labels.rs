@@ -10,7 +10,7 @@ use std::path::{Component, Path};
 /// Bytes a text file may have.
 const MAX_TEXT_BYTES: u64 = 1 << 30;
 
-fn read_text(path: &Path) -> Result<String, DatasetError> {
+pub(super) fn read_text(path: &Path) -> Result<String, DatasetError> {
     let mut text = String::new();
     let file = File::open(path).map_err(DatasetError::read(path))?;
     let bytes = file.take(MAX_TEXT_BYTES).read_to_string(&mut text).map_err(DatasetError::read(path))?;
@@ -24,7 +24,7 @@ fn read_text(path: &Path) -> Result<String, DatasetError> {
 }
 
 /// Lines that say something, counted from 1.
-fn lines(text: &str) -> impl Iterator<Item = (usize, &str)> {
+pub(super) fn lines(text: &str) -> impl Iterator<Item = (usize, &str)> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let lines = text.lines().enumerate().map(|(index, line)| (index + 1, line.trim()));
     lines.filter(|(_, line)| !line.is_empty() && !line.starts_with('#'))

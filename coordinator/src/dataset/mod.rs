@@ -2,13 +2,17 @@
 //!
 //! Whatever the user's files hold is checked here, once, and refused with the file, the line or the sample, and what to do.
 
+mod coco;
+mod dimensions;
 mod images;
 mod labels;
 mod npy;
 mod pack;
 #[cfg(test)]
 mod tests;
+mod yolo;
 
+pub use coco::CocoNumbering;
 pub use pack::PackReader;
 
 use holdfast_common::dataset::{Annotation, Field, FieldEncoding, Manifest, ManifestError, SampleEntry};
@@ -60,6 +64,15 @@ pub enum LabelSource {
     File(PathBuf),
     /// A `.npy` file in sample order: integers are class labels, floats are target values.
     Array(PathBuf),
+    /// A COCO `instances` file with the boxes of all images of the folder.
+    Coco {
+        /// The JSON file.
+        file: PathBuf,
+        /// How the model counts its categories.
+        numbering: CocoNumbering,
+    },
+    /// YOLO label files in this folder; `None`: where the images' path says `images`, but in `labels`.
+    Yolo(Option<PathBuf>),
     /// There are none, even if the images lie in sub-folders.
     None,
 }
@@ -199,7 +212,7 @@ fn find(request: &DatasetRequest) -> Result<Found, DatasetError> {
             let annotations = match &request.labels {
                 LabelSource::Array(path) => annotations_of_array(path, count)?,
                 LabelSource::None | LabelSource::Inferred => vec![Annotation::None; count],
-                LabelSource::File(_) | LabelSource::Folders => {
+                LabelSource::File(_) | LabelSource::Folders | LabelSource::Coco { .. } | LabelSource::Yolo(_) => {
                     let problem = "labels of arrays are given as another .npy array".to_owned();
                     return Err(DatasetError::Request { dataset: request.name.clone(), problem });
                 }
@@ -225,6 +238,8 @@ fn list_images(folder: &Path, labels: &LabelSource) -> Result<Listing, DatasetEr
             Ok(Listing { names, labels: labels.into_iter().map(Annotation::Label).collect(), classes: Vec::new() })
         }
         LabelSource::Folders => images::by_class(folder),
+        LabelSource::Coco { file, numbering } => coco::read(folder, file, *numbering),
+        LabelSource::Yolo(labels) => yolo::read(folder, labels.as_deref()),
         LabelSource::Inferred | LabelSource::None | LabelSource::Array(_) => {
             let flat = images::flat(folder)?;
             if flat.names.is_empty() {

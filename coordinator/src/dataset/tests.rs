@@ -45,10 +45,8 @@ fn names(manifest: &Manifest) -> Vec<&str> {
 }
 
 fn labels(manifest: &Manifest) -> Vec<Option<u32>> {
-    let label = |sample: &SampleEntry| match sample.annotation {
-        Annotation::Label(label) => Some(label),
-        Annotation::None | Annotation::Values(_) => None,
-    };
+    let label =
+        |sample: &SampleEntry| if let Annotation::Label(label) = sample.annotation { Some(label) } else { None };
     manifest.samples.iter().map(label).collect()
 }
 

@@ -3,12 +3,12 @@
 use super::RunError;
 use crate::artifact::{Artifacts, PackSource};
 use crate::cli::ProgressArg;
-use crate::config::{AnnotationSource, DataSource, DatasetConfig, Subsample, needs_targets};
+use crate::config::{AnnotationSource, DataSource, DatasetConfig, Subsample};
 use crate::dataset::{DatasetError, DatasetRequest, LabelSource, PackReader, SampleSource, Subset, scan};
 use crate::terminal::{Progress, ProgressStyle, StageProgress};
 use bytes::Bytes;
 use holdfast_common::Digest;
-use holdfast_common::dataset::{Annotation, Manifest, PACK_SAMPLES, Preprocessing};
+use holdfast_common::dataset::{Manifest, PACK_SAMPLES, Preprocessing, Truth};
 use holdfast_common::evaluation::Workload;
 use holdfast_common::metric::MetricSpec;
 use holdfast_common::model::Model;
@@ -57,6 +57,10 @@ pub fn publish_data(
             (None, true) => LabelSource::Inferred,
             (Some(AnnotationSource::Array(path)), true) => LabelSource::Array(path.clone()),
             (Some(AnnotationSource::LabelFile(path)), true) => LabelSource::File(path.clone()),
+            (Some(AnnotationSource::Coco { file, numbering }), true) => {
+                LabelSource::Coco { file: file.clone(), numbering: *numbering }
+            }
+            (Some(AnnotationSource::Yolo(folder)), true) => LabelSource::Yolo(folder.clone()),
         },
         classes: None,
         subset: match config.subsample {
@@ -79,7 +83,7 @@ pub fn publish_data(
     let (manifest, reader) = scan(&request, &show)?;
     shown.into_inner().unwrap_or_else(PoisonError::into_inner).finish();
     if labelled {
-        check_annotations(&config.metrics, &manifest)?;
+        check_annotations(config, &manifest)?;
     }
     info!(dataset = %manifest.name, samples = manifest.samples.len(), "data set scanned");
     artifacts.add_source(Arc::new(Packs(reader)));
@@ -87,26 +91,40 @@ pub fn publish_data(
     Ok(PublishedData { manifest, digest })
 }
 
-/// Refuses annotations of a kind that a metric cannot be compared with, before anything is computed.
-fn check_annotations(metrics: &[MetricSpec], manifest: &Manifest) -> Result<(), DatasetError> {
-    for metric in metrics {
-        let (needed, advice) = if needs_targets(&metric.definition) {
-            ("target values", "give them as an .npy array of floats")
-        } else {
-            ("a class label", "give labels as an .npy array of integers or as a text file of lines `file index`")
-        };
-        let fits = |annotation: &Annotation| match annotation {
-            Annotation::None => false,
-            Annotation::Label(_) => !needs_targets(&metric.definition),
-            Annotation::Values(_) => needs_targets(&metric.definition),
-        };
-        if let Some(odd) = manifest.samples.iter().find(|sample| !fits(&sample.annotation)) {
-            let (name, found) = (&metric.name, odd.annotation.kind());
+/// Refuses data that a metric cannot be computed on, before anything is computed.
+fn check_annotations(config: &DatasetConfig, manifest: &Manifest) -> Result<(), DatasetError> {
+    for metric in &config.metrics {
+        let name = &metric.name;
+        let mut pipelines = std::iter::once(&config.preprocessing).chain(config.input_preprocessing.values());
+        if metric.definition.is_spatial() && !pipelines.all(|steps| steps.steps.iter().all(|step| step.keeps_places()))
+        {
+            let problem = format!(
+                "metric `{name}` compares places in the image, but preprocessing crops it; resize it to the model's size"
+            );
+            return Err(DatasetError::Request { dataset: config.name.clone(), problem });
+        }
+        let needed = metric.definition.truth();
+        if let Some(odd) = manifest.samples.iter().find(|sample| sample.annotation.truth() != needed) {
+            let (found, needed, advice) = (odd.annotation.kind(), needed.name(), advice(needed));
             let problem = format!("metric `{name}` needs {needed}, but it carries {found}; {advice}");
             return Err(DatasetError::Sample { sample: odd.name.clone(), problem });
         }
     }
     Ok(())
+}
+
+/// How annotations of a kind are given.
+fn advice(truth: Truth) -> &'static str {
+    match truth {
+        Truth::None => "give none",
+        Truth::Label => "give labels as an .npy array of integers or as a text file of lines `file index`",
+        Truth::Labels => "give an .npy array of 0 and 1, one row a sample, one column a class",
+        Truth::Values => "give them as an .npy array of floats",
+        Truth::Tokens => "give them as an .npy array of integers, one row a sample",
+        Truth::Text => "give a text file, one line a sample",
+        Truth::Boxes => "give a COCO instances file or YOLO label files",
+        Truth::Mask => "give an .npy array of integers [samples, height, width] or a folder of PNG class maps",
+    }
 }
 
 /// What does not change between candidates: model, data, preprocessing, metrics.

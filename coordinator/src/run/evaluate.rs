@@ -1,4 +1,4 @@
-//! `holdfast evaluate`: the float model's metrics on the validation data.
+//! `holdfast evaluate`: the metrics of a float model, or of one this program has quantized, on the validation data.
 
 use super::RunError;
 use super::prepare::{Prepared, prepare, start};
@@ -20,9 +20,17 @@ pub async fn evaluate(config: RunConfig, stop: CancellationToken) -> Result<Stri
     let running = start(&config, prepared.artifacts.clone(), &stop)?;
     let bars = CancellationToken::new();
     let progress = show_progress(&running.cluster, config.progress, bars.clone());
+    let candidate = match prepared.model.embedded_scheme() {
+        // An exported model is measured as what it is.
+        Some(scheme) => {
+            let bytes = serde_json::to_vec(scheme).map_err(std::io::Error::other).map_err(RunError::Runtime)?;
+            Candidate { scheme: Some(prepared.artifacts.publish(bytes)?), reverted: Vec::new() }
+        }
+        None => Candidate::baseline(),
+    };
     let evaluation = Evaluation {
         workload: prepared.validation_set.workload,
-        candidate: Candidate::baseline(),
+        candidate,
         want: Want::Contributions,
         samples: prepared.validation_set.samples.clone(),
     };

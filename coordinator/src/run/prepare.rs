@@ -53,9 +53,6 @@ pub fn prepare(config: &RunConfig) -> Result<Prepared, RunError> {
     for warning in &request.warnings {
         warn!("{warning}");
     }
-    if request.lacks_channel_activations() {
-        info!("compat mode: activations of depthwise convolutions are quantized per tensor, not per channel as in POT");
-    }
     let model = load_model(&request.model)?;
     let artifacts = Arc::new(Artifacts::new());
     let model_digest = artifacts.publish(model.to_bytes())?;
@@ -82,9 +79,9 @@ pub fn prepare(config: &RunConfig) -> Result<Prepared, RunError> {
     let calibration_workload = workload(&model, model_digest, data, settings, Vec::new());
     let digest = publish_workload(&calibration_workload, &artifacts)?;
     let mut samples = all_samples(data);
-    if request.quantization.shuffle_data {
-        let count = request.quantization.stat_subset_size.unwrap_or(samples.len());
-        let chosen = SplitMix64::new(request.quantization.seed).choose(count, samples.len());
+    if request.shuffle_data {
+        let count = request.parameters.quantization.stat_subset_size.unwrap_or(samples.len());
+        let chosen = SplitMix64::new(request.parameters.seed).choose(count, samples.len());
         samples = chosen.into_iter().map(|position| samples[position]).collect();
     }
     let calibration_set = SampleSet { workload: digest, samples };

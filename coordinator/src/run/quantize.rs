@@ -21,13 +21,16 @@ use holdfast_core::quantize::calibrate_and_quantize;
 use holdfast_core::transform::{Source, Transformed, transform};
 use holdfast_core::{Problem, SampleSet, run};
 use serde::Serialize;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 /// Name of the scheme file: quant params of every quantizer and the reverted groups, for programs.
 const SCHEME_JSON: &str = "scheme.json";
+
+/// Name of the quantized model before bias correction, with nothing reverted (`dump_intermediate_model`).
+const INTERMEDIATE_MODEL: &str = "intermediate_model.onnx";
 
 /// What is written to `scheme.json`.
 #[derive(Serialize)]
@@ -60,7 +63,7 @@ pub async fn quantize(config: RunConfig, stop: CancellationToken) -> Result<(u8,
     let witness = Witness::new(running.cluster.clone());
     let request = &config.request;
     let outcome = match &request.algorithm {
-        Algorithm::AccuracyAwareQuantization(_) => {
+        Algorithm::AccuracyAwareQuantization => {
             accuracy_aware(&config, &prepared, &running.cluster, &witness, &output, started).await
         }
         Algorithm::DefaultQuantization => {
@@ -82,7 +85,7 @@ async fn accuracy_aware(
     output: &OutputDir,
     started: Instant,
 ) -> Result<(u8, String), RunError> {
-    let mut parameters = config.request.parameters();
+    let mut parameters = config.request.parameters.clone();
     let transformed = transformed(prepared, cluster, &parameters).await?;
     let subject = Subject::of(prepared, transformed.as_ref());
     if let Some(transformed) = &transformed {
@@ -94,6 +97,7 @@ async fn accuracy_aware(
         validation: subject.validation.clone(),
         baseline: Some(prepared.validation_set.workload),
         metrics: &prepared.metrics,
+        labels: None,
     };
     let mut conclusion = run(cluster, &problem, &parameters, witness).await?;
     if let Some(transformed) = &transformed {
@@ -115,8 +119,9 @@ async fn default_quantization(
     output: &OutputDir,
     started: Instant,
 ) -> Result<(u8, String), RunError> {
-    let parameters = config.request.parameters();
-    let transformed = transformed(prepared, cluster, &parameters).await?;
+    let parameters = &config.request.parameters;
+    parameters.check()?;
+    let transformed = transformed(prepared, cluster, parameters).await?;
     let subject = Subject::of(prepared, transformed.as_ref());
     let quantization = transformed.as_ref().map_or(&parameters.quantization, |transformed| &transformed.parameters);
     let (graph, set) = (subject.graph, &subject.calibration);
@@ -185,6 +190,11 @@ fn write_results<R: Serialize + Clone>(
         None => prepared.model.to_bytes(),
     };
     let mut files: Vec<PathBuf> = vec![output.write(&format!("{}.onnx", request.model_name), &model)?];
+    if let Some(scheme) = finished.scheme.as_ref().filter(|_| request.dump_intermediate_model) {
+        let uncorrected = Scheme { biases: BTreeMap::new(), ..scheme.clone() };
+        let model = prepared.model.export_qdq(&uncorrected, &BTreeSet::new(), &prepared.graph);
+        files.push(output.write(INTERMEDIATE_MODEL, &model.map_err(RunError::Export)?)?);
+    }
     let json = |what, source| RunError::Json { what, source };
     if let Some(scheme) = &finished.scheme {
         let file = SchemeFile { scheme, reverted: &finished.reverted };

@@ -193,6 +193,119 @@ pub fn gather<T: Copy>(selection: &Selection, x: &[T], indices: &[i64], output: 
     Ok(())
 }
 
+/// ONNX GatherElements: `output[i][j]… = x[…indices[i][j]……]` along an axis, all row-major.
+///
+/// # Errors
+///
+/// The first index that is out of range; the output is then incomplete.
+pub fn gather_elements<T: Copy>(
+    axis: usize,
+    shape: &[usize],
+    index_shape: &[usize],
+    x: &[T],
+    indices: &[i64],
+    output: &mut [T],
+) -> Result<(), i64> {
+    let selection = Selection { outer: 1, extent: shape[axis], inner: 1 };
+    let mut position = vec![0; index_shape.len()];
+    for (to, &index) in output.iter_mut().zip(indices).take(index_shape.iter().product()) {
+        let picked = selection.resolve(index).ok_or(index)?;
+        let along = |at: usize| if at == axis { picked } else { position[at] };
+        *to = x[(0..shape.len()).fold(0, |flat, at| flat * shape[at] + along(at))];
+        for at in (0..position.len()).rev() {
+            position[at] += 1;
+            if position[at] < index_shape[at] {
+                break;
+            }
+            position[at] = 0;
+        }
+    }
+    Ok(())
+}
+
+/// Where ONNX GatherND reads: `x` as `batches` blocks of the extents that tuples index, each element `inner` long.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TupleSelection {
+    /// Blocks.
+    pub batches: usize,
+    /// Tuples a block.
+    pub tuples: usize,
+    /// Extents a tuple indexes.
+    pub extents: Vec<usize>,
+    /// Elements a tuple selects.
+    pub inner: usize,
+}
+
+/// ONNX GatherND.
+///
+/// # Errors
+///
+/// The first index that is out of range and its extent; the output is then incomplete.
+pub fn gather_tuples<T: Copy>(
+    selection: &TupleSelection,
+    x: &[T],
+    indices: &[i64],
+    output: &mut [T],
+) -> Result<(), (i64, usize)> {
+    let TupleSelection { batches, tuples, extents, inner } = selection;
+    let block: usize = extents.iter().product::<usize>() * inner;
+    for tuple in 0..batches * tuples {
+        let mut at = 0;
+        for (&index, &extent) in indices[tuple * extents.len()..].iter().zip(extents) {
+            let axis = Selection { outer: 1, extent, inner: 1 };
+            at = at * extent + axis.resolve(index).ok_or((index, extent))?;
+        }
+        let from = tuple / tuples * block + at * inner;
+        output[tuple * inner..][..*inner].copy_from_slice(&x[from..from + inner]);
+    }
+    Ok(())
+}
+
+/// ONNX OneHot: `output[o][d][i] = values[1] where d is the index of (o, i), else values[0]`; what is out of range is
+/// nowhere.
+pub fn one_hot<T: Copy>([outer, depth, inner]: [usize; 3], indices: &[i64], values: [T; 2], output: &mut [T]) {
+    let axis = Selection { outer: 1, extent: depth, inner: 1 };
+    output[..outer * depth * inner].fill(values[0]);
+    for part in 0..outer {
+        for at in 0..inner {
+            if let Some(hot) = axis.resolve(indices[part * inner + at]) {
+                output[(part * depth + hot) * inner + at] = values[1];
+            }
+        }
+    }
+}
+
+/// Codes of floats by slice: `x` is `outer` times one run of `inner` values a slice;
+/// `code = clamp(round(x / scale) + zero_point, lo, hi)`, half to even.
+pub fn quantize_slices(
+    inner: usize,
+    scales: &[f32],
+    zero_points: &[i64],
+    [lo, hi]: [i64; 2],
+    x: &[f32],
+    output: &mut [i64],
+) {
+    let runs = output.chunks_mut(inner.max(1)).zip(x.chunks(inner.max(1)));
+    let params = scales.iter().zip(zero_points).cycle();
+    for ((to, from), (&scale, &zero_point)) in runs.zip(params) {
+        for (to, &value) in to.iter_mut().zip(from) {
+            let code = (value / scale).round_ties_even() as i64;
+            *to = code.saturating_add(zero_point).clamp(lo, hi);
+        }
+    }
+}
+
+/// Floats of codes by slice: `(code - zero_point) * scale`.
+pub fn dequantize_slices(inner: usize, scales: &[f32], zero_points: &[i64], codes: &[i64], output: &mut [f32]) {
+    let runs = output.chunks_mut(inner.max(1)).zip(codes.chunks(inner.max(1)));
+    let params = scales.iter().zip(zero_points).cycle();
+    for ((to, from), (&scale, &zero_point)) in runs.zip(params) {
+        for (to, &code) in to.iter_mut().zip(from) {
+            *to = (code - zero_point) as f32 * scale;
+        }
+    }
+}
+
 /// `output[i] = a[i] where condition[i] is not 0, else b[i]`, over the shortest slice.
 pub fn choose<T: Copy>(condition: &[i64], a: &[T], b: &[T], output: &mut [T]) {
     for (((to, &condition), &a), &b) in output.iter_mut().zip(condition).zip(a).zip(b) {

@@ -2,12 +2,14 @@
 //!
 //! Never here: sessions, leases, who asked.
 
+mod bundle;
 mod loaded;
 
 use crate::artifact::ArtifactSource;
 use crate::data::{DataError, PixelCache};
-use crate::plan::{Observation, Plan, PlanError, Port, PortBuffer};
+use crate::plan::{Finished, Observation, Plan, PlanError, Port, PortBuffer};
 use crate::session::{StopFlag, TaskOutput, TaskRunner};
+use bundle::Bundle;
 use holdfast_common::Digest;
 use holdfast_common::distance::distances;
 use holdfast_common::evaluation::{Candidate, SampleIndex, SampleResult};
@@ -122,10 +124,7 @@ impl Engine {
     ) -> Result<TileResults, TaskFailure> {
         let workload = self.library.workload(tile.workload, artifacts)?;
         let wanted = self.library.wanted(&tile.want, &workload, artifacts)?;
-        let mut plans = Vec::with_capacity(tile.candidates.len());
-        for candidate in &tile.candidates {
-            plans.push(self.library.plan(&workload, candidate, &wanted, artifacts)?);
-        }
+        let bundles = Bundle::all(&self.library, &workload, &tile.candidates, &wanted, artifacts)?;
         let float = match wanted {
             Wanted::Distance => Some(self.library.plan(&workload, &Candidate::baseline(), &wanted, artifacts)?),
             Wanted::Contributions | Wanted::Statistics { .. } => None,
@@ -139,12 +138,21 @@ impl Engine {
                     }
                     let float = float.as_deref().map(|plan| outputs(&workload, plan, sample)).transpose();
                     let float = float.map_err(|failure| failure.of(sample))?.unwrap_or_default();
-                    let isa = self.library.isa();
-                    let run = |plan: &Arc<Plan>| run_sample(&workload, plan, &wanted, sample, &float, isa);
-                    plans.iter().map(|plan| run(plan).map_err(|failure| failure.of(sample))).collect()
+                    let reader = Reader { workload: &workload, wanted: &wanted, sample, isa: self.library.isa() };
+                    let mut row = vec![SampleResult::default(); tile.candidates.len()];
+                    for bundle in &bundles {
+                        let write = |port: &Port, buffer: PortBuffer<'_>| write_input(&workload, sample, port, buffer);
+                        let read = |position: usize, finished: &Finished<'_>| {
+                            row[position] = reader.read(finished, &float)?;
+                            Ok::<(), SampleFailure>(())
+                        };
+                        bundle.run(write, read).map_err(|failure| failure.of(sample))?;
+                    }
+                    Ok(row)
                 })
                 .collect()
         });
+        bundles.iter().for_each(Bundle::finish);
         match rows {
             Ok(rows) => Ok(transposed(rows, tile.candidates.len())),
             Err(SampleFailure::Failed(failure)) => Err(failure),
@@ -194,30 +202,26 @@ fn write_input(
     workload.write_input(sample, input, port, buffer).map_err(|error| data_failure(sample, &error))
 }
 
-/// Runs one sample through one plan; `float` is the float model's outputs where distances to them are wanted.
-fn run_sample(
-    workload: &LoadedWorkload,
-    plan: &Plan,
-    wanted: &Wanted,
+/// Turns what a plan has computed of a sample into what is wanted of it.
+struct Reader<'a> {
+    workload: &'a LoadedWorkload,
+    wanted: &'a Wanted,
     sample: SampleIndex,
-    float: &[ArrayD<f32>],
     isa: Isa,
-) -> Result<SampleResult, SampleFailure> {
-    plan.run(
-        |port, buffer| write_input(workload, sample, port, buffer),
-        |finished| match wanted {
-            Wanted::Distance => {
-                let found = distances(float, &finished.outputs()).map_err(|error| poison(sample, error.to_string()))?;
-                Ok(SampleResult { parts: vec![found.to_vec()] })
-            }
+}
+
+impl Reader<'_> {
+    /// The result; `float` is the float model's outputs where distances to them are wanted.
+    fn read(&self, finished: &Finished<'_>, float: &[ArrayD<f32>]) -> Result<SampleResult, SampleFailure> {
+        let poisoned = |error: MetricError| poison(self.sample, error.to_string());
+        let parts = match self.wanted {
+            Wanted::Distance => vec![distances(float, &finished.outputs()).map_err(poisoned)?.to_vec()],
             Wanted::Contributions => {
                 let values = finished.outputs();
-                let outputs = Outputs { names: workload.output_names(), values: &values };
-                let annotation = workload.annotation(sample);
-                let parts: Result<Vec<Vec<f64>>, MetricError> =
-                    workload.metrics().iter().map(|metric| metric.contribution(&outputs, annotation)).collect();
-                let parts = parts.map_err(|error| poison(sample, error.to_string()))?;
-                Ok(SampleResult { parts })
+                let outputs = Outputs { names: self.workload.output_names(), values: &values };
+                let annotation = self.workload.annotation(self.sample);
+                let parts = self.workload.metrics().iter().map(|metric| metric.contribution(&outputs, annotation));
+                parts.collect::<Result<Vec<Vec<f64>>, MetricError>>().map_err(poisoned)?
             }
             Wanted::Statistics { specs, tensors, .. } => {
                 let mut parts = Vec::with_capacity(specs.len());
@@ -225,12 +229,13 @@ fn run_sample(
                     let Some((placement, values)) = finished.observed(*tensor) else {
                         return Err(PlanError::Scheme { problem: format!("`{}` is not observed", spec.tensor) }.into());
                     };
-                    parts.push(Observation { spec, placement, values }.take(isa));
+                    parts.push(Observation { spec, placement, values }.take(self.isa));
                 }
-                Ok(SampleResult { parts })
+                parts
             }
-        },
-    )
+        };
+        Ok(SampleResult { parts })
+    }
 }
 
 fn poison(sample: SampleIndex, message: String) -> SampleFailure {

@@ -137,7 +137,7 @@ pub enum PortBuffer<'a> {
 }
 
 /// A constant's elements as they lie in its buffer.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Stored {
     /// Floats.
     F32(Arc<Vec<f32>>),
@@ -174,6 +174,20 @@ impl Arena {
     /// Puts a taken buffer back.
     pub fn put(&mut self, id: BufferId, buffer: Buffer) {
         self.buffers[id.0] = buffer;
+    }
+
+    /// Copies the contents of another arena's buffer, as much as both hold, into one of the same kind.
+    pub fn copy(&mut self, to: BufferId, other: &Arena, from: BufferId) {
+        fn copy<T: Copy>(from: &[T], to: &mut [T]) {
+            let len = from.len().min(to.len());
+            to[..len].copy_from_slice(&from[..len]);
+        }
+        match (&other.buffers[from.0], &mut self.buffers[to.0]) {
+            (Buffer::F32(from), Buffer::F32(to)) => copy(from.as_slice(), to.as_mut_slice()),
+            (Buffer::U8(from), Buffer::U8(to)) => copy(from.as_slice(), to.as_mut_slice()),
+            (Buffer::I64(from), Buffer::I64(to)) => copy(from.as_slice(), to.as_mut_slice()),
+            _ => unreachable!("equal contents are of one kind"),
+        }
     }
 
     /// The floats of a buffer; a plan never asks for the wrong kind.

@@ -22,6 +22,15 @@ pub enum Packed {
     Int8Depthwise(PackedDepthwise),
 }
 
+/// Packed weights are made once and shared: what is not the same is not equal.
+impl PartialEq for Packed {
+    fn eq(&self, other: &Packed) -> bool {
+        std::ptr::eq(self, other)
+    }
+}
+
+impl Eq for Packed {}
+
 /// What weights are packed under (a scheme for codes, the quant params for the floats that codes stand for, nothing for
 /// the model's own floats) and the operation they are for.
 type Key = (Option<Digest>, OpId);

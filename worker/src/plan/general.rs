@@ -2,14 +2,15 @@
 //! activations.
 
 use super::buffer::{Arena, BufferId};
-use holdfast_common::graph::DataType;
+use holdfast_common::graph::{DataType, ReduceKind};
+use holdfast_kernels::float::recurrent::{self, Cell, CellWeights};
 use holdfast_kernels::float::{self, PackedF32, WeightLayout};
-use holdfast_kernels::general::{self, Comparison, IntBinary, IntWidth, ProductExtents, Selection};
+use holdfast_kernels::general::{self, Comparison, IntBinary, IntWidth, ProductExtents, Selection, TupleSelection};
 use holdfast_kernels::int8::Requant;
 use holdfast_kernels::{ConvGeometry, Isa};
 
 /// One call.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub enum General {
     /// Selection along an axis; inputs: x, indices.
     Gather {
@@ -75,6 +76,100 @@ pub enum General {
         /// Elements a row.
         len: usize,
     },
+    /// A function of contiguous rows.
+    Rows {
+        /// Which.
+        function: RowFunction,
+        /// Rows.
+        rows: usize,
+        /// Elements a row.
+        len: usize,
+    },
+    /// Running sums of contiguous rows of integers.
+    IntRunningSum {
+        /// Own values are left out.
+        exclusive: bool,
+        /// From the end.
+        reverse: bool,
+        /// Elements a row.
+        len: usize,
+        /// Elements.
+        total: usize,
+    },
+    /// Reduction of contiguous rows of integers.
+    IntReduce {
+        /// Which.
+        kind: ReduceKind,
+        /// Type of the result.
+        width: IntWidth,
+        /// Rows.
+        rows: usize,
+        /// Elements a row.
+        len: usize,
+    },
+    /// Normalization of channels in groups; inputs: x, scale, bias.
+    GroupNormalize {
+        /// Samples.
+        samples: usize,
+        /// Channels.
+        channels: usize,
+        /// Elements of a sample.
+        len: usize,
+        /// Groups.
+        groups: usize,
+        /// Added to the variance.
+        epsilon: f32,
+    },
+    /// Local response normalization.
+    LocalResponse {
+        /// Samples.
+        samples: usize,
+        /// Window, channels, elements a channel.
+        extents: [usize; 3],
+        /// Factor, exponent, offset.
+        factors: [f32; 3],
+    },
+    /// One selected element along an axis an output element; inputs: x, indices.
+    GatherElements {
+        /// Axis.
+        axis: usize,
+        /// Shape of x.
+        shape: Vec<usize>,
+        /// Shape of the indices.
+        index_shape: Vec<usize>,
+        /// The operation, for messages.
+        operation: String,
+    },
+    /// Slices selected by tuples; inputs: x, indices.
+    GatherTuples {
+        /// Where it reads.
+        selection: TupleSelection,
+        /// The operation, for messages.
+        operation: String,
+    },
+    /// Positions as rows of two values; inputs: indices, values.
+    OneHot {
+        /// Before the new axis, the new axis, after it.
+        extents: [usize; 3],
+    },
+    /// Whether floats are no numbers, or infinite.
+    Test {
+        /// NaN counts.
+        nan: bool,
+        /// Positive infinity counts.
+        positive: bool,
+        /// Negative infinity counts.
+        negative: bool,
+        /// Elements.
+        len: usize,
+    },
+    /// Codes of floats.
+    Quantize(Slices),
+    /// Floats of codes.
+    Dequantize(Slices),
+    /// A recurrent layer; inputs: x, weights, recurrent weights, bias, first hidden state, first cell state (LSTM);
+    /// output: all hidden states, the last ones, the last cell states (LSTM), one after another.
+    Recurrent(Recurrent),
     /// Products of float matrices that are both computed.
     ProductFloat(Products),
     /// Products of matrices of codes that are both computed.
@@ -86,6 +181,57 @@ pub enum General {
         /// What comes out.
         finish: ProductFinish,
     },
+}
+
+/// A function of a row of floats.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RowFunction {
+    /// Running sum.
+    RunningSum {
+        /// Own values are left out.
+        exclusive: bool,
+        /// From the end.
+        reverse: bool,
+    },
+    /// Division by a norm.
+    LpNormalize {
+        /// Sum of absolute values instead of the Euclidean norm.
+        absolute: bool,
+    },
+    /// 1 at the first greatest, 0 elsewhere.
+    Hardmax,
+}
+
+/// Quant params of slices of a row-major tensor.
+#[derive(Debug)]
+pub struct Slices {
+    /// Elements of a slice that lie together.
+    pub inner: usize,
+    /// Elements of the tensor.
+    pub len: usize,
+    /// One a slice.
+    pub scales: Vec<f32>,
+    /// One a slice.
+    pub zero_points: Vec<i64>,
+    /// Limits of the codes.
+    pub limits: [i64; 2],
+}
+
+/// Extents of a recurrent layer.
+#[derive(Debug)]
+pub struct Recurrent {
+    /// Cell.
+    pub cell: Cell,
+    /// Whether each direction runs from the end.
+    pub reversed: Vec<bool>,
+    /// Steps.
+    pub time: usize,
+    /// Samples.
+    pub batch: usize,
+    /// Values a step.
+    pub input: usize,
+    /// Units.
+    pub hidden: usize,
 }
 
 /// An integer function of one value.
@@ -102,7 +248,7 @@ pub enum IntUnary {
 }
 
 /// A stack of matrix products of equal extents.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub struct Products {
     /// Extents of each.
     pub extents: ProductExtents,
@@ -111,7 +257,7 @@ pub struct Products {
 }
 
 /// What comes out of a product of codes.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub enum ProductFinish {
     /// Codes; the multiplier has one entry.
     Codes(Requant),
@@ -183,6 +329,15 @@ impl General {
             General::IntBinary { .. } | General::IntUnary { .. } => "integer",
             General::FloatToInt { .. } | General::IntToFloat { .. } => "convert",
             General::ArgExtreme { .. } => "arg_extreme",
+            General::Rows { .. } | General::IntRunningSum { .. } | General::IntReduce { .. } => "rows",
+            General::GroupNormalize { .. } => "group_normalize",
+            General::LocalResponse { .. } => "local_response",
+            General::GatherElements { .. } | General::GatherTuples { .. } => "gather",
+            General::OneHot { .. } => "one_hot",
+            General::Test { .. } => "test",
+            General::Quantize(_) => "quantize_slices",
+            General::Dequantize(_) => "dequantize_slices",
+            General::Recurrent(_) => "recurrent",
             General::ProductFloat(_) => "product_float",
             General::ProductCodes { .. } => "product_int8",
         }
@@ -209,7 +364,38 @@ impl General {
         let floats = |input: usize| arena.f32(inputs[input]);
         let integers = |input: usize| arena.i64(inputs[input]);
         match self {
-            General::Gather { .. } => return self.gather(floats(0), integers(1), output),
+            General::Gather { .. } | General::GatherElements { .. } | General::GatherTuples { .. } => {
+                return self.gather(floats(0), integers(1), output);
+            }
+            General::Rows { function, rows, len } => {
+                let total = rows * len;
+                let pairs = output[..total].chunks_exact_mut((*len).max(1));
+                for (to, from) in pairs.zip(floats(0)[..total].chunks_exact((*len).max(1))) {
+                    function.run(isa, from, to);
+                }
+            }
+            General::GroupNormalize { samples, channels, len, groups, epsilon } => {
+                let (scale, bias) = (&floats(1)[..*channels], &floats(2)[..*channels]);
+                for sample in 0..*samples {
+                    let (from, to) = (&floats(0)[sample * len..][..*len], &mut output[sample * len..][..*len]);
+                    float::group_normalize(isa, *groups, *epsilon, scale, bias, from, to);
+                }
+            }
+            General::LocalResponse { samples, extents: extents @ [_, channels, inner], factors } => {
+                let len = channels * inner;
+                for sample in 0..*samples {
+                    let (from, to) = (&floats(0)[sample * len..][..len], &mut output[sample * len..][..len]);
+                    float::local_response(*extents, *factors, from, to);
+                }
+            }
+            General::OneHot { extents } => {
+                general::one_hot(*extents, integers(0), [floats(1)[0], floats(1)[1]], output);
+            }
+            General::Dequantize(slices) => {
+                let Slices { inner, len, scales, zero_points, .. } = slices;
+                general::dequantize_slices(*inner, scales, zero_points, &integers(0)[..*len], output);
+            }
+            General::Recurrent(layer) => layer.run(isa, &floats, output),
             General::Choose { len } => {
                 general::choose(&integers(0)[..*len], floats(1), floats(2), output);
             }
@@ -259,7 +445,54 @@ impl General {
         let floats = |input: usize| arena.f32(inputs[input]);
         let integers = |input: usize| arena.i64(inputs[input]);
         match self {
-            General::Gather { .. } => return self.gather(integers(0), integers(1), output),
+            General::Gather { .. } | General::GatherElements { .. } | General::GatherTuples { .. } => {
+                return self.gather(integers(0), integers(1), output);
+            }
+            General::IntReduce { kind, width, rows, len } => {
+                for (row, to) in output[..*rows].iter_mut().enumerate() {
+                    let values = integers(0)[row * len..][..*len].iter().copied();
+                    let reduced = match kind {
+                        ReduceKind::Max => values.max(),
+                        ReduceKind::Min => values.min(),
+                        ReduceKind::Prod => Some(values.fold(1i64, i64::wrapping_mul)),
+                        ReduceKind::Sum
+                        | ReduceKind::Mean
+                        | ReduceKind::L1
+                        | ReduceKind::L2
+                        | ReduceKind::SumSquare
+                        | ReduceKind::LogSum
+                        | ReduceKind::LogSumExp => Some(values.fold(0i64, i64::wrapping_add)),
+                    };
+                    *to = width.wrap(reduced.unwrap_or(0));
+                }
+            }
+            General::IntRunningSum { exclusive, reverse, len, total } => {
+                let pairs = output[..*total].chunks_exact_mut((*len).max(1));
+                for (to, from) in pairs.zip(integers(0)[..*total].chunks_exact((*len).max(1))) {
+                    let mut sum = 0i64;
+                    for step in 0..*len {
+                        let at = if *reverse { len - 1 - step } else { step };
+                        let before = sum;
+                        sum = sum.wrapping_add(from[at]);
+                        to[at] = if *exclusive { before } else { sum };
+                    }
+                }
+            }
+            General::OneHot { extents } => {
+                general::one_hot(*extents, integers(0), [integers(1)[0], integers(1)[1]], output);
+            }
+            General::Test { nan, positive, negative, len } => {
+                for (to, &value) in output.iter_mut().zip(&floats(0)[..*len]) {
+                    let found = (*nan && value.is_nan())
+                        || (*positive && value == f32::INFINITY)
+                        || (*negative && value == f32::NEG_INFINITY);
+                    *to = i64::from(found);
+                }
+            }
+            General::Quantize(slices) => {
+                let Slices { inner, len, scales, zero_points, limits } = slices;
+                general::quantize_slices(*inner, scales, zero_points, *limits, &floats(0)[..*len], output);
+            }
             General::Choose { len } => general::choose(&integers(0)[..*len], integers(1), integers(2), output),
             General::Compare { comparison, of_integers: false, len } => {
                 general::compare(*comparison, &floats(0)[..*len], floats(1), output);
@@ -291,12 +524,69 @@ impl General {
     }
 
     fn gather<T: Copy>(&self, x: &[T], indices: &[i64], output: &mut [T]) -> Result<(), IndexFault> {
-        let General::Gather { selection, count, operation } = self else { return Ok(()) };
-        general::gather(selection, x, &indices[..*count], output).map_err(|index| IndexFault {
-            operation: operation.clone(),
-            index,
-            extent: selection.extent,
-        })
+        let fault = |operation: &String, index, extent| IndexFault { operation: operation.clone(), index, extent };
+        match self {
+            General::Gather { selection, count, operation } => {
+                general::gather(selection, x, &indices[..*count], output)
+                    .map_err(|index| fault(operation, index, selection.extent))
+            }
+            General::GatherElements { axis, shape, index_shape, operation } => {
+                general::gather_elements(*axis, shape, index_shape, x, indices, output)
+                    .map_err(|index| fault(operation, index, shape[*axis]))
+            }
+            General::GatherTuples { selection, operation } => general::gather_tuples(selection, x, indices, output)
+                .map_err(|(index, extent)| fault(operation, index, extent)),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl RowFunction {
+    fn run(self, isa: Isa, from: &[f32], to: &mut [f32]) {
+        match self {
+            RowFunction::RunningSum { exclusive, reverse } => float::running_sum(exclusive, reverse, from, to),
+            RowFunction::LpNormalize { absolute } => float::lp_normalize(isa, absolute, from, to),
+            RowFunction::Hardmax => {
+                to.fill(0.0);
+                if let Some(hot) = to.get_mut(general::arg_extreme(from, false, false)) {
+                    *hot = 1.0;
+                }
+            }
+        }
+    }
+}
+
+impl Recurrent {
+    fn run<'a>(&self, isa: Isa, floats: &impl Fn(usize) -> &'a [f32], output: &mut [f32]) {
+        let Recurrent { cell, ref reversed, time, batch, input, hidden } = *self;
+        let (directions, rows) = (reversed.len(), cell.gates() * hidden);
+        let (sequence, states) = output.split_at_mut(time * directions * batch * hidden);
+        let mut scratch = Vec::new();
+        for (direction, &reversed) in reversed.iter().enumerate() {
+            let weights = CellWeights {
+                input: &floats(1)[direction * rows * input..][..rows * input],
+                recurrent: &floats(2)[direction * rows * hidden..][..rows * hidden],
+                bias: &floats(3)[direction * 2 * rows..][..2 * rows],
+            };
+            for sample in 0..batch {
+                let place = (direction * batch + sample) * hidden;
+                let mut state = floats(4)[place..][..hidden].to_vec();
+                let mut memory = match cell {
+                    Cell::Lstm => floats(5)[place..][..hidden].to_vec(),
+                    Cell::Gru { .. } | Cell::Tanh | Cell::Relu => Vec::new(),
+                };
+                for step in 0..time {
+                    let step = if reversed { time - 1 - step } else { step };
+                    let x = &floats(0)[(step * batch + sample) * input..][..input];
+                    recurrent::step(isa, cell, weights, x, &mut state, &mut memory, &mut scratch);
+                    let at = ((step * directions + direction) * batch + sample) * hidden;
+                    sequence[at..at + hidden].copy_from_slice(&state);
+                }
+                states[place..place + hidden].copy_from_slice(&state);
+                let last_memory = directions * batch * hidden + place;
+                states[last_memory..][..memory.len()].copy_from_slice(&memory);
+            }
+        }
     }
 }
 

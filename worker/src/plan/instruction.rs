@@ -6,7 +6,7 @@ use super::general::{General, IndexFault};
 use super::part::{FloatPart, Int8Finish, Int8Part};
 use super::rearrange::Rearrangement;
 use holdfast_common::graph::{OpId, ReduceKind};
-use holdfast_kernels::float::{self, Binary, Blend, Divisor, PackedF32, Right, Unary};
+use holdfast_kernels::float::{self, Binary, Blend, Divisor, PackedF32, Right, Unary, math};
 use holdfast_kernels::int8::{
     AddU8, AverageCount, AverageOutput, CodeParams, Epilogue, Int8Error, add_u8, average_pool_u8, dequantize_u8_f32,
     max_pool_u8, quantize_f32_u8,
@@ -32,7 +32,7 @@ pub struct Instruction {
 }
 
 /// The right operand of an element-wise operation.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Operand {
     /// As large as the left one.
     Full(Image),
@@ -45,7 +45,7 @@ pub enum Operand {
 }
 
 /// Where an average of codes goes.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub enum CodesFinish {
     /// To codes.
     Codes {
@@ -62,7 +62,7 @@ pub enum CodesFinish {
 }
 
 /// A resize with its positions worked out.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub enum ResizeKernel {
     /// Nearest neighbour.
     Nearest {
@@ -80,8 +80,8 @@ pub enum ResizeKernel {
     },
 }
 
-/// The calls there are.
-#[derive(Debug)]
+/// The calls there are. Equal calls give equal results of equal inputs.
+#[derive(Debug, PartialEq)]
 pub enum Kernel {
     /// Codes × codes, dense or depthwise.
     ConvInt8 {
@@ -500,6 +500,10 @@ fn reduce_row(isa: Isa, kind: ReduceKind, row: &[f32]) -> f32 {
         ReduceKind::Min => float::min(isa, row),
         ReduceKind::Prod => row.iter().product(),
         ReduceKind::L2 => float::sum_of_squares(isa, row).sqrt(),
+        ReduceKind::L1 => float::sum_of_absolutes(isa, row, &mut Vec::new()),
+        ReduceKind::SumSquare => float::sum_of_squares(isa, row),
+        ReduceKind::LogSum => math::log(float::sum(isa, row)),
+        ReduceKind::LogSumExp => float::log_sum_exp(isa, row, &mut Vec::new()),
     }
 }
 

@@ -12,11 +12,13 @@ mod observe;
 mod part;
 mod precision;
 mod rearrange;
+mod share;
 
 pub use buffer::PortBuffer;
 pub use cache::PackedCache;
 pub use layout::{Layout, Placement};
 pub use observe::Observation;
+pub use share::Fork;
 
 use buffer::{Arena, BufferId, BufferSpec, Stored};
 use holdfast_common::Digest;
@@ -193,9 +195,7 @@ impl Plan {
         read: impl FnOnce(&Finished<'_>) -> Result<R, E>,
     ) -> Result<R, E> {
         self.execute(write, |arena| {
-            for instruction in &self.instructions {
-                instruction.run(arena).map_err(PlanError::from)?;
-            }
+            share::run(&self.instructions, arena)?;
             read(&Finished { plan: self, arena })
         })
     }
@@ -233,20 +233,12 @@ impl Plan {
         mut write: impl FnMut(&Port, PortBuffer<'_>) -> Result<(), E>,
         compute: impl FnOnce(&mut Arena) -> Result<R, E>,
     ) -> Result<R, E> {
-        let kept = self.arenas.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).pop();
-        let mut arena = kept.unwrap_or_else(|| {
-            let mut arena = Arena::new(&self.buffers, self.isa);
-            for (buffer, values) in &self.constants {
-                arena.store(*buffer, values);
+        self.with_arena(|arena| {
+            for port in &self.inputs {
+                write(port, arena.port(port.buffer))?;
             }
-            arena
-        });
-        for port in &self.inputs {
-            write(port, arena.port(port.buffer))?;
-        }
-        let result = compute(&mut arena);
-        self.arenas.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).push(arena);
-        result
+            compute(arena)
+        })
     }
 
     /// Runs one sample given as logical tensors of floats.

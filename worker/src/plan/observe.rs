@@ -2,7 +2,7 @@
 
 use super::{Layout, Placement};
 use holdfast_common::evaluation::{Statistic, StatisticSpec};
-use holdfast_common::quantization::statistics::quantile;
+use holdfast_common::quantization::statistics::quantile_of_floats;
 use holdfast_kernels::{Isa, float};
 
 /// One statistic to take of one placed tensor.
@@ -80,13 +80,14 @@ fn of_slice(statistic: Statistic, values: Vec<f32>) -> f64 {
             let sum = values.iter().fold(0.0, |sum, value| sum + f64::from(*value));
             f64::from((sum / values.len() as f64) as f32)
         }
-        Statistic::Quantile(probability) => quantile_of(values.into_iter(), probability),
-        Statistic::AbsQuantile(probability) => quantile_of(values.into_iter().map(f32::abs), probability),
+        Statistic::Quantile(probability) => rounded(quantile_of_floats(values.into_iter(), probability)),
+        Statistic::AbsQuantile(probability) => {
+            rounded(quantile_of_floats(values.into_iter().map(f32::abs), probability))
+        }
     }
 }
 
 /// A quantile rounded to f32; NaN of nothing.
-fn quantile_of(values: impl Iterator<Item = f32>, probability: f64) -> f64 {
-    let mut values: Vec<f64> = values.map(f64::from).collect();
-    quantile(&mut values, probability).map_or(f64::NAN, |quantile| f64::from(quantile as f32))
+fn rounded(quantile: Option<f64>) -> f64 {
+    quantile.map_or(f64::NAN, |quantile| f64::from(quantile as f32))
 }

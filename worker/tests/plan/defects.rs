@@ -1,11 +1,11 @@
 //! Operations without a kernel and schemes that do not fit are refused with a reason, never with a panic.
 
 use crate::net::{Net, conv, values};
-use holdfast_common::graph::{DataType, OpKind, UnaryKind};
+use holdfast_common::graph::{CoordinateMode, DataType, OpKind, ResizeMode, TensorData, UnaryKind};
 use holdfast_common::scheme::QuantizerSite;
 use holdfast_kernels::Isa;
 use holdfast_worker::plan::{PackedCache, Plan, PlanError, Variant};
-use ndarray::ArrayD;
+use ndarray::{ArrayD, IxDyn};
 use std::collections::BTreeSet;
 
 /// One convolution of four channels to four, quantized, shown in codes.
@@ -40,9 +40,12 @@ fn with(change: impl FnOnce(&mut Net)) -> PlanError {
 
 #[test]
 fn an_operation_without_a_kernel_is_named() {
-    for kind in
-        [OpKind::ArgMax { axis: 1, keep_dims: true }, OpKind::Unary(UnaryKind::Elu { alpha: 1.0 }), OpKind::Cast]
-    {
+    let cubic = OpKind::Resize {
+        mode: ResizeMode::Cubic { coefficient: -0.75 },
+        coordinates: CoordinateMode::HalfPixel,
+        scales: vec![1.0, 1.0],
+    };
+    for kind in [cubic, OpKind::Unary(UnaryKind::Not), OpKind::Cast] {
         let mut net = Net::default();
         let x = net.input("x", &[1, 4]);
         let y = net.one("the operation", kind, &[x], &[1, 4]);
@@ -65,13 +68,25 @@ fn a_batch_within_a_sample_is_refused() {
 }
 
 #[test]
-fn an_input_of_integers_is_refused() {
+fn an_index_that_the_axis_does_not_have_is_an_error_and_the_plan_goes_on() {
     let mut net = Net::default();
-    let x = net.input("ids", &[1, 4]);
-    net.graph.tensors[x.0].data_type = DataType::I64;
-    let y = net.one("neg", OpKind::Unary(UnaryKind::Neg), &[x], &[1, 4]);
+    let table = net.constant("table", &[3, 2], &[0.0, 1.0, 2.0, 3.0, 4.0, 5.0]);
+    let ids = net.input("ids", &[1, 2]);
+    net.graph.tensors[ids.0].data_type = DataType::I64;
+    let y = net.one("embed", OpKind::Gather { axis: 0 }, &[table, ids], &[1, 2, 2]);
     net.output(y);
-    assert!(matches!(refusal(&net), PlanError::Unsupported { .. }));
+    let plan = Plan::new(&net.graph, Variant::Baseline, Isa::best(), &PackedCache::default(), &BTreeSet::new());
+    let plan = plan.unwrap();
+    let run = |ids: [i64; 2]| plan.run_tensors(&[TensorData::I64(ndarray::arr2(&[ids]).into_dyn())]);
+    let rows = |values: [[f32; 2]; 2]| vec![TensorData::F32(ndarray::arr3(&[values]).into_dyn())];
+    assert_eq!(run([2, -3]).unwrap(), rows([[4.0, 5.0], [0.0, 1.0]]));
+    match run([0, 3]) {
+        Err(PlanError::Index { operation, index: 3, extent: 3 }) => assert_eq!(operation, "embed"),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(run([1, 1]).unwrap(), rows([[2.0, 3.0], [2.0, 3.0]]));
+    let floats = plan.run_arrays(&[ArrayD::zeros(IxDyn(&[1, 2]))]);
+    assert!(matches!(floats, Err(PlanError::InputType { .. })), "{floats:?}");
 }
 
 #[test]

@@ -7,6 +7,8 @@ mod int8;
 mod moves;
 mod net;
 mod pools;
+mod products;
 mod runs;
+mod share;
 mod slow;
 mod weights;

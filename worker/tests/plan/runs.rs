@@ -7,10 +7,10 @@ use holdfast_kernels::Isa;
 use holdfast_worker::plan::{PackedCache, Plan, PlanError, PortBuffer, Variant};
 use std::collections::BTreeSet;
 
-const SHAPE: [usize; 4] = [1, 16, 6, 6];
+pub const SHAPE: [usize; 4] = [1, 16, 6, 6];
 
 /// stem → relu → depthwise → clip → project → add(stem's relu) → global average → fully connected.
-fn network() -> Net {
+pub fn network() -> Net {
     let mut net = Net::default();
     let x = net.input("x", &SHAPE);
     let product = |net: &mut Net, name: &str, input: TensorId, kind: OpKind, weights: &[usize], out: &[usize]| {
@@ -54,7 +54,7 @@ fn network() -> Net {
     net
 }
 
-fn sample(seed: u64) -> Vec<Vec<f32>> {
+pub fn sample(seed: u64) -> Vec<Vec<f32>> {
     vec![values(seed, SHAPE.iter().product())]
 }
 

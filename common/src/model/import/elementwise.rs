@@ -11,7 +11,7 @@ pub(super) fn lower(context: &Context<'_>) -> Result<Option<Lowered>, ModelError
     if let Some(kind) = unary_kind(context)? {
         return unary(context, kind).map(Some);
     }
-    let Some(kind) = binary_kind(context.node.op_type()) else { return Ok(None) };
+    let Some(kind) = binary_kind(context)? else { return Ok(None) };
     binary(context, kind).map(Some)
 }
 
@@ -42,6 +42,17 @@ fn unary_kind(context: &Context<'_>) -> Result<Option<UnaryKind>, ModelError> {
         "Round" => UnaryKind::Round,
         "Softplus" => UnaryKind::Softplus,
         "Not" => UnaryKind::Not,
+        "Sin" => UnaryKind::Sin,
+        "Cos" => UnaryKind::Cos,
+        "Sign" => UnaryKind::Sign,
+        "Selu" => UnaryKind::Selu {
+            alpha: attributes.float("alpha")?.unwrap_or(1.673_263_2),
+            gamma: attributes.float("gamma")?.unwrap_or(1.050_701),
+        },
+        "Celu" => UnaryKind::Celu { alpha: attributes.float("alpha")?.unwrap_or(1.0) },
+        "ThresholdedRelu" => UnaryKind::ThresholdedRelu { alpha: attributes.float("alpha")?.unwrap_or(1.0) },
+        "Softsign" => UnaryKind::Softsign,
+        "Mish" => UnaryKind::Mish,
         _ => return Ok(None),
     }))
 }
@@ -67,8 +78,8 @@ fn unary(context: &Context<'_>, kind: UnaryKind) -> Result<Lowered, ModelError> 
     Ok(Lowered::op(OpKind::Unary(kind), 1, x.data_type, x.shape.clone()))
 }
 
-fn binary_kind(operator: &str) -> Option<BinaryKind> {
-    Some(match operator {
+fn binary_kind(context: &Context<'_>) -> Result<Option<BinaryKind>, ModelError> {
+    Ok(Some(match context.node.op_type() {
         "Add" => BinaryKind::Add,
         "Sub" => BinaryKind::Sub,
         "Mul" => BinaryKind::Mul,
@@ -84,8 +95,11 @@ fn binary_kind(operator: &str) -> Option<BinaryKind> {
         "GreaterOrEqual" => BinaryKind::GreaterOrEqual,
         "And" => BinaryKind::And,
         "Or" => BinaryKind::Or,
-        _ => return None,
-    })
+        "Xor" => BinaryKind::Xor,
+        "Mod" if context.attributes.flag("fmod", false)? => BinaryKind::Remainder,
+        "Mod" => BinaryKind::Mod,
+        _ => return Ok(None),
+    }))
 }
 
 fn binary(context: &Context<'_>, kind: BinaryKind) -> Result<Lowered, ModelError> {
@@ -98,7 +112,7 @@ fn binary(context: &Context<'_>, kind: BinaryKind) -> Result<Lowered, ModelError
     }
     let is_bool = a.data_type == DataType::Bool;
     let data_type = match kind {
-        BinaryKind::And | BinaryKind::Or if is_bool => DataType::Bool,
+        BinaryKind::And | BinaryKind::Or | BinaryKind::Xor if is_bool => DataType::Bool,
         BinaryKind::Equal => DataType::Bool,
         BinaryKind::Less | BinaryKind::LessOrEqual | BinaryKind::Greater | BinaryKind::GreaterOrEqual if !is_bool => {
             DataType::Bool
@@ -111,6 +125,8 @@ fn binary(context: &Context<'_>, kind: BinaryKind) -> Result<Lowered, ModelError
         | BinaryKind::Pow
         | BinaryKind::Min
         | BinaryKind::Max
+        | BinaryKind::Mod
+        | BinaryKind::Remainder
             if !is_bool =>
         {
             a.data_type
@@ -144,6 +160,12 @@ pub(super) fn cast(context: &Context<'_>) -> Result<Lowered, ModelError> {
     };
     let kind = if to == x.data_type { OpKind::Reshape } else { OpKind::Cast };
     Ok(Lowered::op(kind, 1, to, x.shape.clone()))
+}
+
+pub(super) fn cast_like(context: &Context<'_>) -> Result<Lowered, ModelError> {
+    let (x, like) = (context.input(0)?, context.input(1)?);
+    let kind = if like.data_type == x.data_type { OpKind::Reshape } else { OpKind::Cast };
+    Ok(Lowered::op(kind, 1, like.data_type, x.shape.clone()))
 }
 
 pub(super) fn choose(context: &Context<'_>) -> Result<Lowered, ModelError> {

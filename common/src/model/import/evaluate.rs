@@ -196,6 +196,12 @@ fn binary(kind: BinaryKind, a: &TensorData, b: &TensorData, shape: &[usize], to:
         BinaryKind::Max => |a, b| Some(a.max(b)),
         BinaryKind::And => |a, b| Some(a & b),
         BinaryKind::Or => |a, b| Some(a | b),
+        BinaryKind::Xor => |a, b| Some(a ^ b),
+        BinaryKind::Remainder => i64::checked_rem,
+        BinaryKind::Mod => |a, b| {
+            let rest = a.checked_rem(b)?;
+            Some(if rest != 0 && (rest < 0) != (b < 0) { rest + b } else { rest })
+        },
         _ => return compare(kind, a.iter().zip(&b), shape),
     };
     let values: Option<Vec<i64>> = a.iter().zip(&b).map(|(&a, &b)| function(a, b)).collect();
@@ -227,7 +233,12 @@ fn reduce(kind: ReduceKind, x: &TensorData, axes: &[usize], shape: &[usize], to:
         ReduceKind::Prod => i64::wrapping_mul,
         ReduceKind::Max => i64::max,
         ReduceKind::Min => i64::min,
-        ReduceKind::Mean | ReduceKind::L2 => return None,
+        ReduceKind::Mean
+        | ReduceKind::L2
+        | ReduceKind::L1
+        | ReduceKind::SumSquare
+        | ReduceKind::LogSum
+        | ReduceKind::LogSumExp => return None,
     };
     for &axis in axes.iter().rev() {
         array = array.map_axis(Axis(axis), |lane| lane.iter().copied().reduce(function).unwrap_or(0));

@@ -2,7 +2,7 @@
 
 use super::lowering::{Context, Lowered, Operand};
 use super::shape::broadcast;
-use crate::graph::{DataType, OpKind};
+use crate::graph::{DataType, GeneralKind, OpKind, PadMode};
 use crate::model::error::ModelError;
 
 fn reshaped(context: &Context<'_>, shape: Vec<usize>) -> Result<Lowered, ModelError> {
@@ -192,11 +192,13 @@ pub(super) fn slice(context: &Context<'_>) -> Result<Lowered, ModelError> {
 
 pub(super) fn pad(context: &Context<'_>) -> Result<Lowered, ModelError> {
     let x = context.float_input(0)?;
-    let mode = context.attributes.text("mode")?.unwrap_or("constant");
-    if mode != "constant" {
-        let feature = format!("padding in mode `{mode}`");
-        return Err(context.unsupported(feature, "use constant padding, or leave that part out of the model"));
-    }
+    let mode = match context.attributes.text("mode")?.unwrap_or("constant") {
+        "constant" => None,
+        "reflect" => Some(PadMode::Reflect),
+        "edge" => Some(PadMode::Edge),
+        "wrap" => Some(PadMode::Wrap),
+        other => return Err(context.invalid(format!("padding mode `{other}` is unknown"))),
+    };
     let rank = x.shape.len();
     let pads = context.integers(1, "pads")?.ok_or_else(|| context.invalid("its `pads` are missing"))?;
     let value = context.float(2, "constant_value")?.unwrap_or(0.0);
@@ -222,6 +224,13 @@ pub(super) fn pad(context: &Context<'_>) -> Result<Lowered, ModelError> {
         end[axis] = amount(pads[index + axes.len()])?;
         let extent = x.shape[axis] as i128 + begin[axis] as i128 + end[axis] as i128;
         shape[axis] = usize::try_from(extent).map_err(|_| context.invalid("it crops more than there is"))?;
+    }
+    if let Some(mode) = mode {
+        if let Some(axis) = (0..rank).find(|&axis| x.shape[axis] == 0 && shape[axis] > 0) {
+            return Err(context.invalid(format!("axis {axis} has no elements to pad with")));
+        }
+        let kind = OpKind::General(GeneralKind::PadInside { begin, mode });
+        return Ok(Lowered::op(kind, 1, x.data_type, shape));
     }
     Ok(Lowered::op(OpKind::Pad { begin, end, value }, 1, x.data_type, shape))
 }

@@ -1,6 +1,6 @@
 //! What one node becomes: its kind, its data operands, its outputs' types and shapes.
 
-use super::{convolution, elementwise, layout, product, reduction, resize, source};
+use super::{convolution, elementwise, general, layout, product, recurrent, reduction, resize, source};
 use crate::graph::{DataType, OpKind, Tensor, TensorData};
 use crate::model::attributes::Attributes;
 use crate::model::error::{ModelError, NodePlace};
@@ -143,11 +143,25 @@ pub(super) fn lower(context: &Context<'_>) -> Result<Lowered, ModelError> {
         "MatMul" => product::matmul(context),
         "BatchNormalization" => product::batch_normalization(context),
         "LayerNormalization" => product::layer_normalization(context),
-        "ReduceMax" | "ReduceMean" | "ReduceMin" | "ReduceProd" | "ReduceSum" | "ReduceL2" => {
-            reduction::reduce(context)
-        }
+        "ReduceMax" | "ReduceMean" | "ReduceMin" | "ReduceProd" | "ReduceSum" | "ReduceL1" | "ReduceL2"
+        | "ReduceSumSquare" | "ReduceLogSum" | "ReduceLogSumExp" => reduction::reduce(context),
         "Softmax" | "LogSoftmax" => reduction::softmax(context),
-        "ArgMax" => reduction::arg_max(context),
+        "ArgMax" | "ArgMin" => reduction::arg_max(context),
+        "InstanceNormalization" | "GroupNormalization" => general::channel_normalization(context),
+        "LRN" => general::local_response(context),
+        "LpNormalization" => general::lp_normalization(context),
+        "Hardmax" => general::hardmax(context),
+        "CumSum" => general::cum_sum(context),
+        "OneHot" => general::one_hot(context),
+        "GatherElements" => general::gather_elements(context),
+        "GatherND" => general::gather_nd(context),
+        "Trilu" => general::triangle(context),
+        "SpaceToDepth" => general::space_to_depth(context),
+        "IsNaN" | "IsInf" => general::test(context),
+        "LSTM" | "GRU" | "RNN" => recurrent::recurrent(context),
+        "QuantizeLinear" => general::quantize(context),
+        "DequantizeLinear" => general::dequantize(context),
+        "CastLike" => elementwise::cast_like(context),
         "Reshape" => layout::reshape(context),
         "Identity" => layout::identity(context),
         "Flatten" => layout::flatten(context),
@@ -169,7 +183,6 @@ pub(super) fn lower(context: &Context<'_>) -> Result<Lowered, ModelError> {
         "Size" => source::size(context),
         "ConstantOfShape" => source::constant_of_shape(context),
         "Range" => source::range(context),
-        "Mod" => source::modulo(context),
         _ => match elementwise::lower(context)? {
             Some(lowered) => Ok(lowered),
             None => Err(ModelError::UnsupportedOperator {

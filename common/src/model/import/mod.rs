@@ -3,9 +3,11 @@
 mod convolution;
 mod elementwise;
 mod evaluate;
+mod general;
 mod layout;
 mod lowering;
 mod product;
+mod recurrent;
 mod reduction;
 mod resize;
 mod shape;

@@ -12,9 +12,13 @@ pub(super) fn reduce(context: &Context<'_>) -> Result<Lowered, ModelError> {
         "ReduceMax" => ReduceKind::Max,
         "ReduceMin" => ReduceKind::Min,
         "ReduceProd" => ReduceKind::Prod,
+        "ReduceL1" => ReduceKind::L1,
+        "ReduceSumSquare" => ReduceKind::SumSquare,
+        "ReduceLogSum" => ReduceKind::LogSum,
+        "ReduceLogSumExp" => ReduceKind::LogSumExp,
         _ => ReduceKind::L2,
     };
-    if matches!(kind, ReduceKind::Mean | ReduceKind::L2) {
+    if !matches!(kind, ReduceKind::Sum | ReduceKind::Max | ReduceKind::Min | ReduceKind::Prod) {
         context.float_input(0)?;
     }
     let rank = x.shape.len();
@@ -56,11 +60,10 @@ pub(super) fn softmax(context: &Context<'_>) -> Result<Lowered, ModelError> {
 
 pub(super) fn arg_max(context: &Context<'_>) -> Result<Lowered, ModelError> {
     let x = context.float_input(0)?;
-    if context.attributes.flag("select_last_index", false)? {
-        return Err(context.unsupported("`select_last_index`", "take the first index among equal values"));
-    }
+    let last = context.attributes.flag("select_last_index", false)?;
+    let least = context.node.op_type() == "ArgMin";
     let axis = context.axis(context.attributes.int("axis")?.unwrap_or(0), x.shape.len())?;
     let keep_dims = context.attributes.flag("keepdims", true)?;
     let shape = reduced(&x.shape, &[axis], keep_dims);
-    Ok(Lowered::op(OpKind::ArgMax { axis, keep_dims }, 1, DataType::I64, shape))
+    Ok(Lowered::op(OpKind::ArgMax { axis, keep_dims, least, last }, 1, DataType::I64, shape))
 }

@@ -90,17 +90,3 @@ pub(super) fn range(context: &Context<'_>) -> Result<Lowered, ModelError> {
     }
     Ok(integers(&values))
 }
-
-/// Mod occurs in shape arithmetic; the sign follows the divisor.
-pub(super) fn modulo(context: &Context<'_>) -> Result<Lowered, ModelError> {
-    let a = context.integers(0, "a")?.unwrap_or_default();
-    let b = context.integers(1, "b")?.unwrap_or_default();
-    let [a, b] = [a.as_slice(), b.as_slice()];
-    let ([left], [right]) = (a, b) else {
-        return Err(context.unsupported("more than one element", "use it on single numbers only"));
-    };
-    let remainder = left.checked_rem(*right).ok_or_else(|| context.invalid("the divisor is 0"))?;
-    let floored = if remainder != 0 && (remainder < 0) != (*right < 0) { remainder + right } else { remainder };
-    let shape = super::shape::broadcast(&context.input(0)?.shape, &context.input(1)?.shape).unwrap_or_default();
-    Ok(Lowered::Constant(TensorData::I64(ArrayD::from_elem(IxDyn(&shape), floored))))
-}

@@ -127,9 +127,7 @@ impl Parameters {
         {
             return refuse("threshold", format!("it is {threshold}, but must be above 0"));
         }
-        if self.tune_hyperparams {
-            return Err(CoreError::NotSupported { parameter: "tune_hyperparams", value: "true" });
-        }
+        self.search.check()?;
         for (section, class) in [("weights", TensorClass::Weights), ("activations", TensorClass::Activations)] {
             for symmetry in [Symmetry::Symmetric, Symmetry::Asymmetric] {
                 levels(class, symmetry, self.quantization.tensor(class).width)
@@ -143,12 +141,6 @@ impl Parameters {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn what_is_not_built_yet_is_refused_by_name() {
-        let error = Parameters { tune_hyperparams: true, ..Default::default() }.check().expect_err("not built");
-        assert!(error.to_string().contains("tune_hyperparams"), "{error}");
-    }
 
     #[test]
     fn meaningless_numbers_are_refused() {

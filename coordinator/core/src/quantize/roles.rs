@@ -56,13 +56,27 @@ fn role_by_kind(op: &Op) -> Role {
             | BinaryKind::Greater
             | BinaryKind::GreaterOrEqual => Role::Quantizable(vec![0, 1]),
             BinaryKind::Pow => Role::Quantizable(vec![0]),
-            BinaryKind::Min | BinaryKind::Max | BinaryKind::Prelu | BinaryKind::And | BinaryKind::Or => Role::Float,
+            BinaryKind::Min
+            | BinaryKind::Max
+            | BinaryKind::Prelu
+            | BinaryKind::And
+            | BinaryKind::Or
+            | BinaryKind::Xor
+            | BinaryKind::Mod
+            | BinaryKind::Remainder => Role::Float,
         },
         OpKind::AveragePool(_) | OpKind::GlobalAveragePool | OpKind::Resize { .. } => Role::Quantizable(vec![0]),
         OpKind::Reduce { kind, .. } => match kind {
             ReduceKind::Mean => Role::Quantizable(vec![0]),
             ReduceKind::Max => Role::PassThrough(vec![0]),
-            ReduceKind::Sum | ReduceKind::Min | ReduceKind::Prod | ReduceKind::L2 => Role::Float,
+            ReduceKind::Sum
+            | ReduceKind::Min
+            | ReduceKind::Prod
+            | ReduceKind::L2
+            | ReduceKind::L1
+            | ReduceKind::SumSquare
+            | ReduceKind::LogSum
+            | ReduceKind::LogSumExp => Role::Float,
         },
         OpKind::MaxPool(_)
         | OpKind::GlobalMaxPool
@@ -83,7 +97,8 @@ fn role_by_kind(op: &Op) -> Role {
         | OpKind::LayerNormalization { .. }
         | OpKind::Cast
         | OpKind::ArgMax { .. }
-        | OpKind::Where => Role::Float,
+        | OpKind::Where
+        | OpKind::General(_) => Role::Float,
     }
 }
 

@@ -50,6 +50,36 @@ pub enum Unary {
     GeluTanh,
     /// `ln(1 + e^x)`.
     Softplus,
+    /// The sine.
+    Sin,
+    /// The cosine.
+    Cos,
+    /// `x / (1 + |x|)`.
+    Softsign,
+    /// `x * tanh(ln(1 + e^x))`.
+    Mish,
+    /// `if x > 0 { x } else { alpha (e^x - 1) }`.
+    Elu {
+        /// Factor below 0.
+        alpha: f32,
+    },
+    /// `gamma * elu(x, alpha)`.
+    Selu {
+        /// Factor below 0.
+        alpha: f32,
+        /// Factor of everything.
+        gamma: f32,
+    },
+    /// `max(0, x) + min(0, alpha (e^(x / alpha) - 1))`.
+    Celu {
+        /// Factor below 0.
+        alpha: f32,
+    },
+    /// `if x > alpha { x } else { 0 }`.
+    ThresholdedRelu {
+        /// Threshold.
+        alpha: f32,
+    },
     /// `x * (if x < 0 { alpha } else { 1 })`.
     LeakyRelu {
         /// Slope below 0.
@@ -89,6 +119,10 @@ pub enum Binary {
     PowReversed,
     /// `a * (if a < 0 { b } else { 1 })`: `b` is the slope.
     Prelu,
+    /// The remainder of a / b with the sign of b.
+    Mod,
+    /// The remainder of a / b with the sign of a.
+    Remainder,
 }
 
 /// The right operand of a [`Binary`].
@@ -152,6 +186,14 @@ functions! { UnaryFunction(x):
     Gelu = math::gelu(x);
     GeluTanh = math::gelu_tanh(x);
     Softplus = math::softplus(x);
+    Sin = math::sin(x);
+    Cos = math::cos(x);
+    Softsign = math::softsign(x);
+    Mish = math::mish(x);
+    Elu { alpha } = math::elu(x, alpha);
+    Selu { alpha, gamma } = math::selu(x, alpha, gamma);
+    Celu { alpha } = math::celu(x, alpha);
+    ThresholdedRelu { alpha } = math::thresholded_relu(x, alpha);
     LeakyRelu { alpha } = math::leaky_relu(x, alpha);
     Clamp { lo, hi } = math::clamp(x, lo, hi);
 }
@@ -168,6 +210,8 @@ functions! { BinaryFunction(a, b):
     Pow = math::pow(a, b);
     PowReversed = math::pow(b, a);
     Prelu = math::leaky_relu(a, b);
+    Mod = math::modulo(a, b);
+    Remainder = a % b;
 }
 
 /// Evaluates an expression with the function type that a [`Unary`] names.
@@ -175,13 +219,17 @@ macro_rules! with_unary {
     ($op:expr, $function:ident => $call:expr) => {
         with_unary!(@ $op, $function, $call,
             [Abs Neg Floor Ceil RoundHalfEven Sign Sqrt Reciprocal Exp Log Tanh Erf Sigmoid HardSwish Silu Gelu GeluTanh
-             Softplus])
+             Softplus Sin Cos Softsign Mish])
     };
     (@ $op:expr, $function:ident, $call:expr, [$($plain:ident)+]) => {
         match $op {
             $(Unary::$plain => { let $function = $plain {}; $call })+
             Unary::HardSigmoid { alpha, beta } => { let $function = HardSigmoid { alpha, beta }; $call }
             Unary::LeakyRelu { alpha } => { let $function = LeakyRelu { alpha }; $call }
+            Unary::Elu { alpha } => { let $function = Elu { alpha }; $call }
+            Unary::Selu { alpha, gamma } => { let $function = Selu { alpha, gamma }; $call }
+            Unary::Celu { alpha } => { let $function = Celu { alpha }; $call }
+            Unary::ThresholdedRelu { alpha } => { let $function = ThresholdedRelu { alpha }; $call }
             Unary::Clamp { lo, hi } => { let $function = Clamp { lo, hi }; $call }
         }
     };
@@ -191,7 +239,7 @@ macro_rules! with_unary {
 macro_rules! with_binary {
     ($op:expr, $function:ident => $call:expr) => {
         with_binary!(@ $op, $function, $call,
-            [Add Sub SubReversed Mul Div DivReversed Min Max Pow PowReversed Prelu])
+            [Add Sub SubReversed Mul Div DivReversed Min Max Pow PowReversed Prelu Mod Remainder])
     };
     (@ $op:expr, $function:ident, $call:expr, [$($plain:ident)+]) => {
         match $op {

@@ -177,6 +177,92 @@ fn vanishing(x: f32, value: f32) -> f32 {
     if x == f32::NEG_INFINITY { 0.0 } else { value }
 }
 
+/// `if x > 0 { x } else { alpha (e^x - 1) }`: near zero the error is relative to 1, not to the result.
+#[inline(always)]
+pub fn elu(x: f32, alpha: f32) -> f32 {
+    if x > 0.0 { x + 0.0 } else { alpha * (exp(x) - 1.0) }
+}
+
+/// `gamma * elu(x, alpha)`.
+#[inline(always)]
+pub fn selu(x: f32, alpha: f32, gamma: f32) -> f32 {
+    gamma * elu(x, alpha)
+}
+
+/// `max(0, x) + min(0, alpha (e^(x / alpha) - 1))`.
+#[inline(always)]
+pub fn celu(x: f32, alpha: f32) -> f32 {
+    let below = alpha * (exp(x / alpha) - 1.0);
+    (if x > 0.0 { x } else { 0.0 }) + if below < 0.0 { below } else { 0.0 }
+}
+
+/// `if x > alpha { x } else { 0 }`.
+#[inline(always)]
+pub fn thresholded_relu(x: f32, alpha: f32) -> f32 {
+    if x > alpha { x + 0.0 } else { 0.0 }
+}
+
+/// `x / (1 + |x|)`.
+#[inline(always)]
+pub fn softsign(x: f32) -> f32 {
+    x / (1.0 + x.abs())
+}
+
+/// `x * tanh(ln(1 + e^x))`.
+#[inline(always)]
+pub fn mish(x: f32) -> f32 {
+    vanishing(x, x * tanh(softplus(x)))
+}
+
+/// Sine and cosine, each within 1 ulp up to |x| = 2^28; beyond it the reduced angle loses accuracy, not determinism.
+#[inline(always)]
+fn sin_cos(x: f32) -> (f32, f32) {
+    // Multiples of pi/2 in two parts, the first short enough that its product with a 20-bit integer is exact.
+    const HALF_PI_HI: f64 = 1.570_796_326_734_125_6;
+    const HALF_PI_LO: f64 = 6.077_100_506_506_192e-11;
+    const ROUND_WIDE: f64 = 6_755_399_441_055_744.0;
+    let wide = f64::from(x);
+    let shifted = wide.mul_add(std::f64::consts::FRAC_2_PI, ROUND_WIDE);
+    let n = shifted - ROUND_WIDE;
+    let r = n.mul_add(-HALF_PI_LO, n.mul_add(-HALF_PI_HI, wide));
+    let z = r * r;
+    // The series of both; |r| <= pi/4, so the first terms left out are below 2^-36 of the result.
+    let mut sine = 1.0 / 362_880.0;
+    sine = z.mul_add(sine, -1.0 / 5_040.0);
+    sine = z.mul_add(sine, 1.0 / 120.0);
+    sine = z.mul_add(sine, -1.0 / 6.0);
+    let sine = (r * z).mul_add(sine, r) as f32;
+    let mut cosine = -1.0 / 3_628_800.0;
+    cosine = z.mul_add(cosine, 1.0 / 40_320.0);
+    cosine = z.mul_add(cosine, -1.0 / 720.0);
+    cosine = z.mul_add(cosine, 1.0 / 24.0);
+    cosine = z.mul_add(cosine, -0.5);
+    let cosine = z.mul_add(cosine, 1.0) as f32;
+    let quadrant = shifted.to_bits();
+    let (sine, cosine) = if quadrant & 1 == 0 { (sine, cosine) } else { (cosine, -sine) };
+    let sign = if quadrant & 2 == 0 { 1.0 } else { -1.0 };
+    (sine * sign, cosine * sign)
+}
+
+/// The sine; NaN of infinities.
+#[inline(always)]
+pub fn sin(x: f32) -> f32 {
+    if x.abs() < f32::INFINITY { sin_cos(x).0 } else { f32::NAN }
+}
+
+/// The cosine; NaN of infinities.
+#[inline(always)]
+pub fn cos(x: f32) -> f32 {
+    if x.abs() < f32::INFINITY { sin_cos(x).1 } else { f32::NAN }
+}
+
+/// The remainder of a division with the sign of the divisor.
+#[inline(always)]
+pub fn modulo(a: f32, b: f32) -> f32 {
+    let rest = a % b;
+    if rest != 0.0 && ((rest < 0.0) != (b < 0.0)) { rest + b } else { rest }
+}
+
 /// `ln(1 + e^x)`.
 #[inline(always)]
 pub fn softplus(x: f32) -> f32 {

@@ -5,6 +5,7 @@ use crate::plan::PlanError;
 use crate::plan::buffer::{BufferKind, Stored};
 use crate::plan::instruction::{Kernel, Operand};
 use holdfast_common::graph::{BinaryKind, OpId, TensorId, UnaryKind};
+use holdfast_kernels::Image;
 use holdfast_kernels::float::{Binary, Unary};
 use std::sync::Arc;
 
@@ -126,7 +127,7 @@ impl Builder<'_> {
         let layout = match axis {
             axis if axis == last => Layout::RowMajor,
             1 if crate::plan::layout::can_be_channels_last(&shape) => Layout::ChannelsLast,
-            _ => return Err(self.unsupported(id, "softmax runs along the last axis or the channels")),
+            _ => return self.softmax_across(id, axis, log),
         };
         let input = self.read_real(id, 0, layout)?;
         let result = self.define_in(output, Form::Real, layout);
@@ -135,21 +136,29 @@ impl Builder<'_> {
         Ok(())
     }
 
+    /// Softmax along an inner axis: the axis is moved to the end and back.
+    fn softmax_across(&mut self, id: OpId, axis: usize, log: bool) -> Result<(), PlanError> {
+        let output = self.graph.op(id).outputs[0];
+        let shape = self.shape(output).to_vec();
+        let rows = self.rows_along(id, &[axis])?;
+        let len = shape[axis];
+        let image = Image::dense(1, shape.iter().product::<usize>() / len.max(1), len);
+        self.through_rows(id, &[axis], rows, Kernel::Softmax { log, input: image, output: image })
+    }
+
     pub(super) fn layer_norm(&mut self, id: OpId, axis: usize, epsilon: f32) -> Result<(), PlanError> {
         let op = self.graph.op(id);
         let (output, gamma) = (op.outputs[0], op.inputs[1]);
         let beta = op.inputs.get(2).copied();
         let shape = self.shape(output).to_vec();
-        if axis + 1 != shape.len() {
-            return Err(self.unsupported(id, "layer normalization runs over the last axis only"));
-        }
+        let len = shape[axis..].iter().product();
         let input = self.read_real(id, 0, Layout::RowMajor)?;
         let gamma = self.real_in(gamma, Layout::RowMajor)?;
         let mut inputs = vec![input.buffer, gamma.buffer];
         inputs.push(match beta {
             Some(beta) => self.real_in(beta, Layout::RowMajor)?.buffer,
             None => {
-                let (placement, elements) = crate::plan::Placement::new(&[shape[axis]], Layout::RowMajor, [0; 4]);
+                let (placement, elements) = crate::plan::Placement::new(&[len], Layout::RowMajor, [0; 4]);
                 // A buffer starts as zeros, and one that counts as constant stays so.
                 let zeros = self.allocate(crate::plan::buffer::BufferKind::F32, &placement, elements);
                 self.constants.push((zeros, Stored::F32(Arc::new(Vec::new()))));
@@ -157,7 +166,7 @@ impl Builder<'_> {
             }
         });
         let result = self.define_in(output, Form::Real, Layout::RowMajor);
-        let kernel = Kernel::LayerNorm { epsilon, rows: shape[..axis].iter().product(), len: shape[axis] };
+        let kernel = Kernel::LayerNorm { epsilon, rows: shape[..axis].iter().product(), len };
         self.emit(id, kernel, inputs, result.buffer);
         Ok(())
     }
@@ -217,7 +226,14 @@ fn reversed(function: Binary) -> Option<Binary> {
         Binary::Sub => Binary::SubReversed,
         Binary::Div => Binary::DivReversed,
         Binary::Pow => Binary::PowReversed,
-        Binary::Min | Binary::Max | Binary::Prelu | Binary::SubReversed | Binary::DivReversed | Binary::PowReversed => {
+        Binary::Min
+        | Binary::Max
+        | Binary::Prelu
+        | Binary::Mod
+        | Binary::Remainder
+        | Binary::SubReversed
+        | Binary::DivReversed
+        | Binary::PowReversed => {
             return None;
         }
     })
@@ -246,7 +262,16 @@ fn unary_function(kind: UnaryKind) -> Option<Unary> {
         UnaryKind::Ceil => Unary::Ceil,
         UnaryKind::Round => Unary::RoundHalfEven,
         UnaryKind::Softplus => Unary::Softplus,
-        UnaryKind::Elu { .. } | UnaryKind::Not => return None,
+        UnaryKind::Elu { alpha } => Unary::Elu { alpha },
+        UnaryKind::Sin => Unary::Sin,
+        UnaryKind::Cos => Unary::Cos,
+        UnaryKind::Sign => Unary::Sign,
+        UnaryKind::Selu { alpha, gamma } => Unary::Selu { alpha, gamma },
+        UnaryKind::Celu { alpha } => Unary::Celu { alpha },
+        UnaryKind::ThresholdedRelu { alpha } => Unary::ThresholdedRelu { alpha },
+        UnaryKind::Softsign => Unary::Softsign,
+        UnaryKind::Mish => Unary::Mish,
+        UnaryKind::Not => return None,
     })
 }
 
@@ -261,12 +286,15 @@ fn binary_function(kind: BinaryKind) -> Option<Binary> {
         BinaryKind::Min => Binary::Min,
         BinaryKind::Max => Binary::Max,
         BinaryKind::Prelu => Binary::Prelu,
+        BinaryKind::Mod => Binary::Mod,
+        BinaryKind::Remainder => Binary::Remainder,
         BinaryKind::Equal
         | BinaryKind::Less
         | BinaryKind::LessOrEqual
         | BinaryKind::Greater
         | BinaryKind::GreaterOrEqual
         | BinaryKind::And
-        | BinaryKind::Or => return None,
+        | BinaryKind::Or
+        | BinaryKind::Xor => return None,
     })
 }

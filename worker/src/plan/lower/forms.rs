@@ -198,14 +198,7 @@ impl Builder<'_> {
     }
 }
 
-fn other_layout(layout: Layout) -> Layout {
-    match layout {
-        Layout::RowMajor => Layout::ChannelsLast,
-        Layout::ChannelsLast => Layout::RowMajor,
-    }
-}
-
-/// A float constant as its codes stand for it.
+/// The floats that the codes of a constant stand for.
 pub(super) fn fake_quantized(array: &ArrayD<f32>, params: &QuantParams) -> Result<ArrayD<f32>, PlanError> {
     let codes = quantize_weights(array, params).map_err(|error| PlanError::Scheme { problem: error.to_string() })?;
     let mut values = codes.mapv(f32::from);
@@ -214,4 +207,11 @@ pub(super) fn fake_quantized(array: &ArrayD<f32>, params: &QuantParams) -> Resul
         *value = params.scales[slice] * (*value - params.zero_points[slice] as f32);
     }
     Ok(values)
+}
+
+fn other_layout(layout: Layout) -> Layout {
+    match layout {
+        Layout::RowMajor => Layout::ChannelsLast,
+        Layout::ChannelsLast => Layout::RowMajor,
+    }
 }

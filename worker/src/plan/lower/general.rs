@@ -110,14 +110,17 @@ impl Builder<'_> {
     }
 
     /// The index of the greatest element along an axis.
-    pub(super) fn arg_max(&mut self, id: OpId, axis: usize) -> Result<(), PlanError> {
+    pub(super) fn arg_max(&mut self, id: OpId, axis: usize, least: bool, last: bool) -> Result<(), PlanError> {
         let op = self.graph.op(id);
         let (input, output) = (op.inputs[0], op.outputs[0]);
+        if self.plain_form(input) == Form::Int {
+            return Err(self.unsupported(id, "it has no kernel for integers"));
+        }
         let rows = self.rows_along(id, &[axis])?;
         let len = self.shape(input)[axis];
         let count = self.shape(output).iter().product();
         let result = self.define_in(output, Form::Int, Layout::RowMajor);
-        let kernel = General::ArgExtreme { least: false, last: false, rows: count, len };
+        let kernel = General::ArgExtreme { least, last, rows: count, len };
         self.emit(id, Kernel::General(kernel), vec![rows], result.buffer);
         Ok(())
     }
@@ -218,7 +221,10 @@ fn comparison(kind: BinaryKind) -> Option<Comparison> {
         | BinaryKind::Max
         | BinaryKind::Prelu
         | BinaryKind::And
-        | BinaryKind::Or => return None,
+        | BinaryKind::Or
+        | BinaryKind::Xor
+        | BinaryKind::Mod
+        | BinaryKind::Remainder => return None,
     })
 }
 
@@ -233,6 +239,9 @@ fn int_function(kind: BinaryKind) -> Option<IntBinary> {
         BinaryKind::Max => IntBinary::Max,
         BinaryKind::And => IntBinary::And,
         BinaryKind::Or => IntBinary::Or,
+        BinaryKind::Xor => IntBinary::Xor,
+        BinaryKind::Mod => IntBinary::Mod,
+        BinaryKind::Remainder => IntBinary::Remainder,
         BinaryKind::Prelu
         | BinaryKind::Equal
         | BinaryKind::Less

@@ -9,6 +9,8 @@ mod memory;
 mod moves;
 mod pooling;
 mod product;
+mod spread;
+mod tensors;
 
 use super::buffer::{BufferId, BufferKind, BufferSpec, Stored};
 use super::instruction::{Instruction, Kernel};
@@ -179,8 +181,9 @@ impl Builder<'_> {
             | OpKind::DepthToSpace { .. } => self.moves(id),
             OpKind::Cast => self.cast(id),
             OpKind::Where => self.choose(id),
-            OpKind::ArgMax { axis, .. } => self.arg_max(id, *axis),
-            OpKind::ConvTranspose(_) => Err(self.unsupported(id, "there is no kernel for this operator yet")),
+            OpKind::ArgMax { axis, least, last, .. } => self.arg_max(id, *axis, *least, *last),
+            OpKind::General(kind) => self.tensor_operation(id, kind),
+            OpKind::ConvTranspose(attributes) => self.transposed_convolution(id, attributes),
         }
     }
 

@@ -6,7 +6,7 @@ use crate::plan::buffer::BufferKind;
 use crate::plan::instruction::Kernel;
 use crate::plan::layout::Placement;
 use crate::plan::rearrange::{Rearrangement, Recorder};
-use holdfast_common::graph::{OpId, OpKind, TensorId};
+use holdfast_common::graph::{GeneralKind, OpId, OpKind, PadMode, TensorId};
 use std::convert::Infallible;
 use std::sync::Arc;
 
@@ -184,6 +184,22 @@ impl Builder<'_> {
                 let channel = if *column_row_depth { index[1] * inner + cell } else { cell * depth + index[1] };
                 Some((0, flatten(&[index[0], channel, y, x], &first)))
             }),
+            OpKind::General(GeneralKind::SpaceToDepth { block }) => Box::new(move |index| {
+                let (depth, cell) = (index[1] % first[1], index[1] / first[1]);
+                let (y, x) = (index[2] * block + cell / block, index[3] * block + cell % block);
+                Some((0, flatten(&[index[0], depth, y, x], &first)))
+            }),
+            OpKind::General(GeneralKind::Triangle { upper, diagonal }) => Box::new(move |index| {
+                let rank = index.len();
+                let distance = index[rank - 1] as i64 - index[rank - 2] as i64;
+                let inside = if *upper { distance >= *diagonal } else { distance <= *diagonal };
+                inside.then(|| (0, flatten(index, &first)))
+            }),
+            OpKind::General(GeneralKind::PadInside { begin, mode }) => Box::new(move |index| {
+                let from = |axis: usize| mirrored(index[axis] as isize - begin[axis], first[axis], *mode);
+                let source: Vec<usize> = (0..first.len()).map(from).collect();
+                Some((0, flatten(&source, &first)))
+            }),
             _ => return Err(self.unsupported(id, "it is not a move-only operation")),
         })
     }
@@ -233,6 +249,21 @@ impl Builder<'_> {
             Err(never) => match never {},
         }
     }
+}
+
+/// The element that padding by elements of the input puts at a position, inside the axis or beyond it.
+fn mirrored(position: isize, extent: usize, mode: PadMode) -> usize {
+    let length = extent.max(1) as isize;
+    let inside = match mode {
+        PadMode::Edge => position.clamp(0, length - 1),
+        PadMode::Wrap => position.rem_euclid(length),
+        PadMode::Reflect if length == 1 => 0,
+        PadMode::Reflect => {
+            let within = position.rem_euclid(2 * (length - 1));
+            if within < length { within } else { 2 * (length - 1) - within }
+        }
+    };
+    inside as usize
 }
 
 /// Row-major index of a position.

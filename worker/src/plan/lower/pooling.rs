@@ -3,6 +3,7 @@
 use super::{Builder, Form, Layout, Value};
 use crate::plan::PlanError;
 use crate::plan::buffer::{BufferId, BufferKind};
+use crate::plan::general::{General, int_width};
 use crate::plan::instruction::{CodesFinish, Kernel, ResizeKernel};
 use crate::plan::layout::{Placement, can_be_channels_last};
 use crate::plan::rearrange::Recorder;
@@ -153,22 +154,67 @@ impl Builder<'_> {
         };
         let buffer = self.rows_along(id, &axes)?;
         let len: usize = axes.iter().map(|axis| shape[*axis]).product();
-        let result = self.define_in(output, Form::Real, Layout::RowMajor);
+        let form = self.plain_form(output);
+        let result = self.define_in(output, form, Layout::RowMajor);
         let rows: usize = self.shape(output).iter().product();
-        self.emit(id, Kernel::ReduceRows { kind, rows, len }, vec![buffer], result.buffer);
+        let kernel = match (form, int_width(self.graph.tensor(output).data_type)) {
+            (Form::Int, Some(width)) => Kernel::General(General::IntReduce { kind, width, rows, len }),
+            _ => Kernel::ReduceRows { kind, rows, len },
+        };
+        self.emit(id, kernel, vec![buffer], result.buffer);
         Ok(())
     }
 
-    /// The operation's first input as floats with these axes last, in a dense buffer: rows to reduce.
+    /// A kernel on rows that keeps their length, and the way back to the order of the operation's output.
+    pub(super) fn through_rows(
+        &mut self,
+        id: OpId,
+        axes: &[usize],
+        rows: BufferId,
+        kernel: Kernel,
+    ) -> Result<(), PlanError> {
+        let output = self.graph.op(id).outputs[0];
+        let shape = self.shape(output).to_vec();
+        let kept = (0..shape.len()).filter(|axis| !axes.contains(axis));
+        let permutation: Vec<usize> = kept.chain(axes.iter().copied()).collect();
+        let permuted: Vec<usize> = permutation.iter().map(|axis| shape[*axis]).collect();
+        let (placement, elements) = Placement::new(&permuted, Layout::RowMajor, [0; 4]);
+        let form = self.plain_form(output);
+        let done = self.allocate(self.buffer_kind(form), &placement, elements);
+        self.emit(id, kernel, vec![rows], done);
+        let result = self.define_in(output, form, Layout::RowMajor);
+        let mut strides = vec![0; shape.len()];
+        for (axis, stride) in permutation.iter().zip(placement.strides()) {
+            strides[*axis] = stride;
+        }
+        let list = || {
+            let mut recorder = Recorder::default();
+            let mut sources = vec![0];
+            for (&extent, &stride) in shape.iter().zip(&strides) {
+                sources = sources.iter().flat_map(|at| (0..extent).map(move |index| at + index * stride)).collect();
+            }
+            sources.into_iter().enumerate().for_each(|(target, source)| recorder.copy(0, source, target));
+            Ok::<_, PlanError>(recorder.finish())
+        };
+        let places = vec![placement.clone(), result.placement.clone()];
+        let rearrangement = self.cache.moves((Some((id, 1)), places), list)?;
+        self.emit(id, Kernel::Rearrange { rearrangement, fill: 0.0 }, vec![done], result.buffer);
+        Ok(())
+    }
+
+    /// The operation's first input with these axes last, in a dense buffer: rows to reduce.
     pub(super) fn rows_along(&mut self, id: OpId, axes: &[usize]) -> Result<BufferId, PlanError> {
         let tensor = self.graph.op(id).inputs[0];
         let shape = self.shape(tensor).to_vec();
-        let input = self.read_real(id, 0, self.native[tensor.0])?;
+        let (input, kind) = match self.plain_form(tensor) {
+            Form::Int => (self.int(tensor)?, BufferKind::I64),
+            Form::Real | Form::Codes(_) => (self.read_real(id, 0, self.native[tensor.0])?, BufferKind::F32),
+        };
         let kept: Vec<usize> = (0..shape.len()).filter(|axis| !axes.contains(axis)).collect();
         let permutation: Vec<usize> = kept.iter().chain(axes).copied().collect();
         let permuted: Vec<usize> = permutation.iter().map(|axis| shape[*axis]).collect();
         let (placement, elements) = Placement::new(&permuted, Layout::RowMajor, [0; 4]);
-        let buffer = self.allocate(BufferKind::F32, &placement, elements);
+        let buffer = self.allocate(kind, &placement, elements);
         let list = || {
             let mut recorder = Recorder::default();
             let strides = input.placement.strides();

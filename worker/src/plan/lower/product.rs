@@ -2,8 +2,10 @@
 
 use super::forms::fake_quantized;
 use super::fusion::Clamp;
+use super::spread::Spread;
 use super::{Builder, Form, Layout, Value};
 use crate::plan::PlanError;
+use crate::plan::buffer::BufferKind;
 use crate::plan::cache::Packed;
 use crate::plan::instruction::Kernel;
 use crate::plan::part::{FloatPart, Int8Finish, Int8Part};
@@ -31,6 +33,8 @@ struct Window {
     channels: usize,
     layout: Layout,
     order: WeightOrder,
+    /// Zeros put between and around the input's pixels first (transposed convolutions).
+    spread: Option<Spread>,
     /// Factors of product and bias (Gemm).
     alpha: f32,
     beta: f32,
@@ -57,6 +61,8 @@ enum WeightOrder {
     OutputInput,
     /// `[I, O]`.
     InputOutput,
+    /// `[I, O/groups, kernel…]` with mirrored kernels, as transposed convolutions have it.
+    Transposed,
 }
 
 impl WeightOrder {
@@ -64,7 +70,7 @@ impl WeightOrder {
     fn output_axis(self) -> usize {
         match self {
             WeightOrder::OutputInputKernel | WeightOrder::OutputInput => 0,
-            WeightOrder::InputOutput => 1,
+            WeightOrder::InputOutput | WeightOrder::Transposed => 1,
         }
     }
 }
@@ -83,6 +89,11 @@ impl Window {
                         WeightOrder::OutputInputKernel => flat[(output * inputs + input) * taps + tap],
                         WeightOrder::OutputInput => flat[output * inputs + input],
                         WeightOrder::InputOutput => flat[input * outputs + output],
+                        WeightOrder::Transposed => {
+                            let slices = outputs / self.groups;
+                            let row = output / slices * inputs + input;
+                            flat[(row * slices + output % slices) * taps + (taps - 1 - tap)]
+                        }
                     });
                 }
             }
@@ -146,12 +157,51 @@ impl Builder<'_> {
             channels: weights[1],
             layout: Layout::ChannelsLast,
             order: WeightOrder::OutputInputKernel,
+            spread: None,
             alpha: 1.0,
             beta: 1.0,
         };
         if self.shape(self.graph.op(id).inputs[0])[0] != 1 {
             return Err(self.unsupported(id, "its batch extent is not 1; export the model with a dynamic batch"));
         }
+        self.product(id, &window)
+    }
+
+    /// A transposed convolution is a plain one, with mirrored kernels, over the input with zeros between its pixels.
+    pub(super) fn transposed_convolution(&mut self, id: OpId, attributes: &ConvAttributes) -> Result<(), PlanError> {
+        let op = self.graph.op(id);
+        let weights = self.shape(op.inputs[1]).to_vec();
+        let pair = |values: &[usize], missing: usize| match values {
+            [width] => Ok([missing, *width]),
+            [height, width] => Ok([*height, *width]),
+            _ => Err(self.unsupported(id, format!("{} spatial axes; 1 and 2 are supported", values.len()))),
+        };
+        let (kernel, dilations) = (pair(&attributes.kernel, 1)?, pair(&attributes.dilations, 1)?);
+        let (begin, steps) = (pair(&attributes.pads_begin, 0)?, pair(&attributes.strides, 1)?);
+        let reach = [0, 1].map(|axis| (kernel[axis] - 1) * dilations[axis]);
+        let output = self.shape(op.outputs[0]);
+        if output[0] != 1 {
+            return Err(self.unsupported(id, "its batch extent is not 1; export the model with a dynamic batch"));
+        }
+        let (height, width, _) = crate::plan::layout::extents(output);
+        let window = Window {
+            kernel,
+            strides: [1, 1],
+            dilations,
+            pads: [0, 0],
+            groups: attributes.group,
+            out_channels: weights[1] * attributes.group,
+            channels: weights[0] / attributes.group,
+            layout: Layout::ChannelsLast,
+            order: WeightOrder::Transposed,
+            spread: Some(Spread {
+                steps,
+                before: [0, 1].map(|axis| reach[axis] as isize - begin[axis] as isize),
+                extents: [height + reach[0], width + reach[1]],
+            }),
+            alpha: 1.0,
+            beta: 1.0,
+        };
         self.product(id, &window)
     }
 
@@ -211,16 +261,17 @@ impl Builder<'_> {
             });
         }
         let quantized = self.precision.codes(id, 0).zip(self.precision.weights(id, 1));
-        match quantized {
-            Some((codes, params)) if window.alpha == 1.0 && window.beta == 1.0 && is_symmetric(params) => {
-                self.int8_product(id, window, codes, params, weights, &bias)
-            }
-            _ => self.float_product(id, window, weights, &bias),
+        let Some((codes, params)) = quantized else { return self.float_product(id, window, weights, &bias) };
+        let symmetric = params.zero_points.iter().all(|zero_point| *zero_point == 0);
+        if symmetric && window.alpha == 1.0 && window.beta == 1.0 {
+            self.int8_product(id, window, codes, params, weights, &bias)
+        } else {
+            // No integer kernel: what the codes stand for, in float.
+            self.float_product(id, window, weights, &bias)
         }
     }
 
-    /// A product of floats; its weights are what their codes stand for where the scheme quantizes them alone, or where
-    /// integer kernels have no such product.
+    /// A product of floats; its weights are what their codes stand for where the scheme quantizes them.
     fn float_product(
         &mut self,
         id: OpId,
@@ -251,6 +302,7 @@ impl Builder<'_> {
             })
         })?;
         let input = self.read_real(id, 0, window.layout)?;
+        let input = self.spread_out(id, &input, BufferKind::F32, window.spread.as_ref())?;
         let addition = if window.is_grouped() { None } else { self.float_add_behind(id, window.layout) };
         let last = addition.as_ref().map_or(id, |(addition, _)| *addition);
         let (activation, clamp, output) = self.float_clamp_behind(last);
@@ -313,11 +365,15 @@ impl Builder<'_> {
         let scales = match params.scales.as_slice() {
             [one] => vec![*one; window.out_channels],
             all if all.len() == window.out_channels => all.to_vec(),
+            // The groups of a transposed convolution share the slices of its weights.
+            slices if slices.len() * window.groups == window.out_channels => slices.repeat(window.groups),
             _ => {
                 return Err(self.unsupported(id, "the scheme has another number of weight scales than output channels"));
             }
         };
         let input = self.codes_in(self.graph.op(id).inputs[0], codes, window.layout)?;
+        let kind = BufferKind::U8 { fill: x.zero_point };
+        let input = self.spread_out(id, &input, kind, window.spread.as_ref())?;
         let packed = self.cache.get(self.scheme, id, || {
             let codes = quantize_weights(weights, params).map_err(|error| self.unsupported(id, error.to_string()))?;
             let ordered = window.reorder(&codes);
@@ -429,6 +485,7 @@ impl Window {
             channels,
             layout: Layout::RowMajor,
             order,
+            spread: None,
             alpha,
             beta,
         }
@@ -438,11 +495,6 @@ impl Window {
     fn is_grouped(&self) -> bool {
         self.parts() > 1
     }
-}
-
-/// Whether the codes of weights can be multiplied as they are.
-fn is_symmetric(params: &QuantParams) -> bool {
-    params.zero_points.iter().all(|zero_point| *zero_point == 0)
 }
 
 fn pack_int8(

@@ -1,0 +1,45 @@
+//! Spearman's correlation: Pearson's of the ranks of predicted and true numbers, one of each a sample.
+
+use super::correlation;
+use super::definition::Definition;
+use super::input::Input;
+use super::parameters::{DeclarationError, Parameters};
+use super::ranks::ranks;
+use super::{MetricError, Orientation, Outputs};
+use crate::dataset::{Annotation, Truth};
+use serde::{Deserialize, Serialize};
+
+/// Spearman's rank correlation.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Spearman {}
+
+impl Definition for Spearman {
+    const WORDS: &'static [&'static str] = &["spearman_correlation_coef", "spearman"];
+    const ORIENTATION: Orientation = Orientation::HigherBetter;
+
+    fn read(_word: &str, _parameters: &mut Parameters<'_>) -> Result<Spearman, DeclarationError> {
+        Ok(Spearman {})
+    }
+
+    fn truth(&self) -> Truth {
+        Truth::Values
+    }
+
+    fn contribution(
+        &self,
+        input: &Input,
+        outputs: &Outputs<'_>,
+        annotation: &Annotation,
+    ) -> Result<Vec<f64>, MetricError> {
+        correlation::contribution(input, outputs, annotation)
+    }
+
+    fn sample_value(&self, _contribution: &[f64]) -> Option<f64> {
+        None
+    }
+
+    fn fold(&self, input: &Input, contributions: &mut dyn Iterator<Item = &[f64]>) -> Result<f64, MetricError> {
+        let (predictions, targets) = correlation::collect(input, contributions)?;
+        Ok(correlation::pearson(&ranks(&predictions), &ranks(&targets)))
+    }
+}
