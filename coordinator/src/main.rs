@@ -1,10 +1,10 @@
 //! The `holdfast` program: reads the command line, carries the command out, says how it went.
 
 use clap::Parser;
-use holdfast::cli::{Cli, Command, MemoCommand, exit};
-use holdfast::config::{ConfigError, render};
+use holdfast::cli::{Cli, Command, ConfigCommand, MemoCommand, exit};
+use holdfast::config::{ConfigError, render, schema, template};
 use holdfast::memo::MemoStore;
-use holdfast::run::{RunError, evaluate, quantize, with_causes, worker};
+use holdfast::run::{Inspection, RunError, compare, evaluate, quantize, with_causes, worker};
 use holdfast::terminal::start_logging;
 use std::io::IsTerminal;
 use std::process::ExitCode;
@@ -17,7 +17,7 @@ const RUNTIME_THREADS: usize = 2;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    if let Err(failure) = start_logging(&cli.log_level) {
+    if let Err(failure) = start_logging(cli.log_filter()) {
         eprintln!("{}", with_causes(&failure));
         return ExitCode::from(exit::CONFIGURATION);
     }
@@ -52,6 +52,15 @@ async fn carry_out(command: Command) -> u8 {
             Err(failure) => return refuse(&failure),
         },
         Command::Worker(args) => worker(&args, stop).await.map(|()| (exit::SUCCESS, String::new())),
+        Command::Config { command: ConfigCommand::Template { full, format } } => {
+            Ok((exit::SUCCESS, template(format, full)))
+        }
+        Command::Config { command: ConfigCommand::Schema } => Ok((exit::SUCCESS, format!("{:#}\n", schema()))),
+        Command::Inspect(args) => match Inspection::new(&args) {
+            Ok(inspection) => inspection.show().map(|text| (exit::SUCCESS, text)),
+            Err(failure) => return refuse(&failure),
+        },
+        Command::Compare(args) => compare(&args).map(|text| (exit::SUCCESS, text)),
         Command::Memo { command: MemoCommand::Stat { state_dir } } => {
             MemoStore::stat(&state_dir).map(|text| (exit::SUCCESS, text)).map_err(RunError::from)
         }

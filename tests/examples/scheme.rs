@@ -51,7 +51,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let quantized = runtime.block_on(quantized)?;
     std::fs::write(output, serde_json::to_vec(&quantized.scheme)?)?;
     if let Some(exported) = plain.next() {
-        std::fs::write(exported, model.export_qdq(&quantized.scheme, &BTreeSet::new(), &graph)?)?;
+        std::fs::write(exported, model.export_qdq(&quantized.scheme, &BTreeSet::new(), &local.graph)?)?;
     }
     for group in &quantized.scheme.groups {
         println!("{}: {}", group.name, group.operations.join(", "));

@@ -11,7 +11,7 @@ mod words;
 pub use values::{Extent, ResizeTo};
 pub use words::{DropTypeArg, GranularityArg, ModeArg, PresetArg};
 
-use crate::config::{ConfigError, RunRequest};
+use crate::config::{ConfigError, RunRequest, TemplateFormat};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
@@ -33,12 +33,28 @@ pub mod exit {
 #[derive(Debug, Parser)]
 #[command(name = "holdfast", version, propagate_version = true, infer_subcommands = false)]
 pub struct Cli {
-    /// What is logged: error, warn, info, debug or trace, also per module as `holdfast=debug,tonic=warn`
+    /// What is logged: error, warn, info, debug or trace, or POT's words; also per module as `holdfast=debug,tonic=warn`
     #[arg(long, global = true, env = "HOLDFAST_LOG", default_value = "info", value_name = "LEVEL")]
     pub log_level: String,
     /// The command.
     #[command(subcommand)]
     pub command: Command,
+}
+
+impl Cli {
+    /// What is to be logged: `--progress-bar` leaves the terminal to the bars.
+    pub fn log_filter(&self) -> &str {
+        let bars_only = match &self.command {
+            Command::Quantize(args) => args.cluster.progress_bar,
+            Command::Evaluate(args) => args.cluster.progress_bar,
+            Command::Worker(_)
+            | Command::Config { .. }
+            | Command::Inspect(_)
+            | Command::Compare(_)
+            | Command::Memo { .. } => false,
+        };
+        if bars_only { "error" } else { &self.log_level }
+    }
 }
 
 /// The commands.
@@ -50,6 +66,16 @@ pub enum Command {
     Evaluate(Box<EvaluateArgs>),
     /// Compute for a coordinator on another machine
     Worker(WorkerArgs),
+    /// Write a configuration to begin with, or the schema of configurations
+    Config {
+        /// What to write.
+        #[command(subcommand)]
+        command: ConfigCommand,
+    },
+    /// Show a model's operations, what would be quantized and why the rest would not
+    Inspect(InspectArgs),
+    /// Set two runs side by side
+    Compare(CompareArgs),
     /// Look at stored results
     Memo {
         /// What to show.
@@ -69,6 +95,50 @@ pub enum MemoCommand {
     },
 }
 
+/// What can be written about configurations.
+#[derive(Debug, Subcommand)]
+pub enum ConfigCommand {
+    /// A commented configuration
+    Template {
+        /// Every key with its default, not only the usual ones
+        #[arg(long)]
+        full: bool,
+        /// Language of the file
+        #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
+        format: TemplateFormat,
+    },
+    /// The JSON Schema, for editors
+    Schema,
+}
+
+/// `holdfast inspect`.
+#[derive(Debug, Args)]
+pub struct InspectArgs {
+    /// Float ONNX model
+    #[arg(value_name = "MODEL", required_unless_present = "config")]
+    pub model: Option<PathBuf>,
+    /// Configuration whose model and parameters are meant
+    #[arg(short, long, value_name = "FILE", conflicts_with = "model")]
+    pub config: Option<PathBuf>,
+    /// Extents of an input whose axes the model leaves free, such as input_ids=1x128; repeatable
+    #[arg(long, value_name = "INPUT=AxBxC", value_parser = values::parse_shape)]
+    pub shape: Vec<(String, Vec<usize>)>,
+    /// Write JSON instead of a table
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `holdfast compare`.
+#[derive(Debug, Args)]
+pub struct CompareArgs {
+    /// Output directory of one run, or its report.json
+    #[arg(value_name = "RUN")]
+    pub first: PathBuf,
+    /// Output directory of another run, or its report.json
+    #[arg(value_name = "RUN")]
+    pub second: PathBuf,
+}
+
 /// `holdfast quantize`.
 #[derive(Debug, Args)]
 pub struct QuantizeArgs {
@@ -81,6 +151,15 @@ pub struct QuantizeArgs {
     /// Directory of the results (default: `results/<model>_<algorithm>`)
     #[arg(long, env = "HOLDFAST_OUTPUT_DIR", value_name = "DIR", help_heading = "Results")]
     pub output_dir: Option<PathBuf>,
+    /// Afterwards print the metrics of the written model on the whole validation data
+    #[arg(short, long, help_heading = "Results")]
+    pub evaluate: bool,
+    /// Write to `results` itself where there is no --output-dir
+    #[arg(short, long, help_heading = "Results")]
+    pub direct_dump: bool,
+    /// Refused: the exported model has its weights in int8
+    #[arg(long, hide = true)]
+    pub keep_uncompressed_weights: bool,
     /// Exit code where the goal is missed and the best model is saved
     #[arg(long, env = "HOLDFAST_GOAL_MISSED_EXIT_CODE", default_value_t = exit::GOAL_MISSED, value_name = "CODE", help_heading = "Results")]
     pub goal_missed_exit_code: u8,
@@ -114,25 +193,53 @@ pub struct WorkerArgs {
     pub cache_dir: Option<PathBuf>,
 }
 
+/// Flags that describe data and preprocessing one by one.
+const OWN_DATA: [&str; 12] = [
+    "data",
+    "labels",
+    "calibration_data",
+    "metric",
+    "resize",
+    "resize_filter",
+    "crop",
+    "bgr",
+    "grayscale",
+    "scale",
+    "mean",
+    "std",
+];
+
 /// Model and data: a configuration file, or flags that say the same.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Model and data")]
 pub struct InputArgs {
     /// Configuration file in the format of OpenVINO's Post-training Optimization Tool
     #[arg(short, long, value_name = "FILE", conflicts_with_all = [
-        "model", "name", "data", "labels", "calibration_data", "metric", "resize", "resize_filter", "crop", "bgr",
+        "model", "weights", "name", "ac_config", "engine", "data_source", "data", "labels", "calibration_data", "metric", "resize", "resize_filter", "crop", "bgr",
         "grayscale", "scale", "mean", "std",
     ])]
     pub config: Option<PathBuf>,
     /// Float ONNX model
     #[arg(short, long, value_name = "FILE", required_unless_present = "config")]
     pub model: Option<PathBuf>,
+    /// Refused: an ONNX model carries its weights
+    #[arg(short, long, value_name = "FILE", hide = true)]
+    pub weights: Option<PathBuf>,
     /// Name of the model in files and reports [default: from the file name]
     #[arg(short, long)]
     pub name: Option<String>,
     /// Validation data: a folder of images, one sub-folder a class, or an .npy array
-    #[arg(long, value_name = "PATH", required_unless_present = "config")]
+    #[arg(long, value_name = "PATH", required_unless_present_any = ["config", "ac_config", "data_source", "engine"])]
     pub data: Option<PathBuf>,
+    /// Evaluation file of accuracy-checker: data, preprocessing and metrics
+    #[arg(long, value_name = "FILE", conflicts_with_all = OWN_DATA)]
+    pub ac_config: Option<PathBuf>,
+    /// simplified: images without labels, for --quantize default
+    #[arg(long, value_name = "NAME", conflicts_with_all = OWN_DATA)]
+    pub engine: Option<EngineArg>,
+    /// Images of the simplified engine: a folder, a pattern with *, or a .txt list
+    #[arg(long, value_name = "PATH", conflicts_with_all = OWN_DATA, conflicts_with = "ac_config")]
+    pub data_source: Option<PathBuf>,
     /// Truth: an .npy array of class indices or target values, or a text file of lines `file index`
     #[arg(long, value_name = "FILE")]
     pub labels: Option<PathBuf>,
@@ -173,7 +280,7 @@ pub struct InputArgs {
 #[command(next_help_heading = "Method")]
 pub struct MethodArgs {
     /// accuracy-aware reverts to float what costs too much; default quantizes everything [default: accuracy-aware]
-    #[arg(long, value_name = "NAME", conflicts_with = "config")]
+    #[arg(short = 'q', long, visible_alias = "quantize", value_name = "NAME", conflicts_with = "config")]
     pub algorithm: Option<AlgorithmArg>,
     /// Largest drop of the metric allowed; replaces the configuration's maximal_drop [default: 0.01]
     #[arg(long, value_name = "X", allow_hyphen_values = true, value_parser = values::parse_finite)]
@@ -241,6 +348,22 @@ pub struct ClusterArgs {
     /// Progress bars: auto draws them on a terminal, never writes log lines
     #[arg(long, env = "HOLDFAST_PROGRESS", default_value = "auto", value_name = "WHEN")]
     pub progress: ProgressArg,
+    /// Log errors only, beside the progress bars
+    #[arg(long, conflicts_with = "progress")]
+    pub progress_bar: bool,
+    /// Write progress as lines
+    #[arg(long, conflicts_with_all = ["progress", "progress_bar"])]
+    pub stream_output: bool,
+}
+
+/// Engines of POT.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "snake_case")]
+pub enum EngineArg {
+    /// Labelled data, described by --ac-config.
+    AccuracyChecker,
+    /// Images without labels.
+    Simplified,
 }
 
 /// When progress bars are drawn.
@@ -271,7 +394,12 @@ pub struct RunConfig {
     pub progress: ProgressArg,
     /// Exit code where the goal is missed.
     pub goal_missed_exit_code: u8,
+    /// Whether the written model's metrics are printed.
+    pub evaluate: bool,
 }
+
+/// Where results go by default.
+const RESULTS: &str = "results";
 
 /// Workers one process may hold; more only share the same cores.
 const EMBEDDED_WORKERS_MAX: usize = 256;
@@ -283,7 +411,17 @@ impl QuantizeArgs {
             Some(path) => self.method.replace_in(crate::config::load(path)?),
             None => request::from_flags(&self.input, Some(&self.method))?,
         };
-        self.cluster.run_config(request, self.output_dir.clone(), self.goal_missed_exit_code)
+        let refuse = |option, problem: &str| Err(ConfigError::Option { option, problem: problem.to_owned() });
+        if self.keep_uncompressed_weights {
+            return refuse("--keep-uncompressed-weights", "is not there: the exported model holds int8 weights only");
+        }
+        if self.evaluate && request.validation.metrics.is_empty() {
+            return refuse("--evaluate", "needs a metric and labels, which the data do not have");
+        }
+        let direct = self.direct_dump.then(|| PathBuf::from(RESULTS));
+        let output_dir = self.output_dir.clone().or(direct);
+        let config = self.cluster.run_config(request, output_dir, self.goal_missed_exit_code)?;
+        Ok(RunConfig { evaluate: self.evaluate, ..config })
     }
 }
 
@@ -327,7 +465,7 @@ impl ClusterArgs {
             return Err(ConfigError::Option { option: "--workers", problem });
         }
         let name = format!("{}_{}", request.model_name, request.algorithm.name());
-        let output_dir = output_dir.unwrap_or_else(|| PathBuf::from("results").join(name));
+        let output_dir = output_dir.unwrap_or_else(|| PathBuf::from(RESULTS).join(name));
         let beside = || output_dir.parent().unwrap_or(&output_dir).join(".holdfast");
         let state_dir = self.state_dir.clone().unwrap_or_else(beside);
         Ok(RunConfig {
@@ -337,8 +475,9 @@ impl ClusterArgs {
             embedded_workers: self.workers,
             threads: self.threads.or(request.threads),
             request: request.settled(),
-            progress: self.progress,
+            progress: if self.stream_output { ProgressArg::Never } else { self.progress },
             goal_missed_exit_code,
+            evaluate: false,
         })
     }
 }

@@ -1,12 +1,14 @@
 //! Flags turned into the request a configuration file would have given.
 
-use super::{AlgorithmArg, FilterArg, InputArgs, MethodArgs, ResizeTo};
+use super::{AlgorithmArg, EngineArg, FilterArg, InputArgs, MethodArgs, ResizeTo};
 use crate::config::{
     Algorithm, AnnotationSource, ConfigError, DataSource, DatasetConfig, ImageReader, RunRequest, Steps, model_name,
 };
+use crate::dataset::is_array_path;
 use holdfast_common::dataset::{Preprocessing, PreprocessingStep, ResizeFilter};
 use holdfast_common::metric::{MetricDefinition, MetricSpec};
 use holdfast_core::parameters::{MetricParameters, Parameters, QuantizationParameters, TensorParameters};
+use serde_json::json;
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -19,6 +21,12 @@ pub(super) fn from_flags(input: &InputArgs, method: Option<&MethodArgs>) -> Resu
     let Some(model) = &input.model else {
         return refuse("--model", "is needed where there is no --config");
     };
+    if input.weights.is_some() {
+        return refuse("--weights", "does not go with ONNX, whose models carry their weights or name their files");
+    }
+    if input.ac_config.is_some() || input.engine.is_some() || input.data_source.is_some() {
+        return from_pot_flags(input, model, method);
+    }
     let Some(data) = &input.data else {
         return refuse("--data", "is needed where there is no --config");
     };
@@ -41,6 +49,7 @@ pub(super) fn from_flags(input: &InputArgs, method: Option<&MethodArgs>) -> Resu
         subsample: None,
         preprocessing: preprocessing(input, &source)?,
         input_preprocessing: BTreeMap::new(),
+        fits_model: false,
         metrics: vec![metric.clone()],
         source,
     };
@@ -62,7 +71,8 @@ pub(super) fn from_flags(input: &InputArgs, method: Option<&MethodArgs>) -> Resu
         model_name: name,
         model: model.clone(),
         algorithm: if accuracy_aware { Algorithm::AccuracyAwareQuantization } else { Algorithm::DefaultQuantization },
-        parameters: method.map_or_else(Parameters::default, |method| parameters(method, accuracy_aware, &metric.name)),
+        parameters: method
+            .map_or_else(Parameters::default, |method| parameters(method, accuracy_aware, Some(&metric.name))),
         shuffle_data: false,
         dump_intermediate_model: false,
         threads: None,
@@ -72,7 +82,50 @@ pub(super) fn from_flags(input: &InputArgs, method: Option<&MethodArgs>) -> Resu
     })
 }
 
-fn parameters(method: &MethodArgs, accuracy_aware: bool, metric: &str) -> Parameters {
+/// POT's own flags: the configuration its template would be, with the data as accuracy-checker describes them.
+fn from_pot_flags(input: &InputArgs, model: &Path, method: Option<&MethodArgs>) -> Result<RunRequest, ConfigError> {
+    let refuse = |option, problem: &str| Err(ConfigError::Option { option, problem: problem.to_owned() });
+    let is_simplified = input.engine == Some(EngineArg::Simplified);
+    let engine = match (&input.ac_config, &input.data_source) {
+        (Some(_), _) if is_simplified => {
+            return refuse("--ac-config", "does not go with the simplified engine; name the images by --data-source");
+        }
+        (Some(file), _) => json!({ "config": file }),
+        (None, Some(source)) if is_simplified => json!({ "type": "simplified", "data_source": source }),
+        (None, Some(_)) => return refuse("--data-source", "belongs to --engine simplified"),
+        (None, None) if is_simplified => return refuse("--data-source", "is needed with --engine simplified"),
+        (None, None) => return refuse("--ac-config", "is needed with --engine accuracy_checker"),
+    };
+    // Without a method the model is only measured.
+    let wants_default = method.is_none_or(|method| method.algorithm == Some(AlgorithmArg::Default));
+    let algorithm = match wants_default {
+        true => Algorithm::DefaultQuantization,
+        false if is_simplified => {
+            return refuse(
+                "--engine",
+                "simplified has no labels, which accuracy-aware quantization needs; add -q default",
+            );
+        }
+        false => Algorithm::AccuracyAwareQuantization,
+    };
+    if !wants_default && method.is_some_and(|method| method.max_drop.is_none()) {
+        return refuse("--max-drop", "is needed with --quantize accuracy_aware, for instance 0.01");
+    }
+    let name = input.name.clone().unwrap_or_else(|| model_name(model));
+    let text = json!({
+        "model": { "model": model, "model_name": name },
+        "engine": engine,
+        "compression": { "algorithms": [{ "name": algorithm.name(), "params": {} }] },
+    });
+    let mut request = crate::config::parse(&text.to_string(), "(command line)", Path::new(""))?;
+    if let Some(method) = method {
+        let metrics = std::mem::take(&mut request.parameters.metrics);
+        request.parameters = Parameters { metrics, ..parameters(method, !wants_default, None) };
+    }
+    Ok(request)
+}
+
+fn parameters(method: &MethodArgs, accuracy_aware: bool, metric: Option<&str>) -> Parameters {
     let default = Parameters::default();
     let common = Parameters {
         mode: method.mode.map_or(default.mode, Into::into),
@@ -83,7 +136,10 @@ fn parameters(method: &MethodArgs, accuracy_aware: bool, metric: &str) -> Parame
         return common;
     }
     Parameters {
-        metrics: vec![MetricParameters { name: metric.to_owned(), baseline_value: None }],
+        metrics: metric
+            .map(|name| MetricParameters { name: name.to_owned(), baseline_value: None })
+            .into_iter()
+            .collect(),
         maximal_drop: method.max_drop.unwrap_or(common.maximal_drop),
         drop_type: method.drop_type.map_or(common.drop_type, Into::into),
         ranking_subset_size: method.ranking_subset_size.map_or(SUBSET_SIZE, |size| size.get()),
@@ -103,13 +159,15 @@ fn quantization(method: &MethodArgs) -> QuantizationParameters {
 }
 
 fn source(path: &Path) -> DataSource {
-    let is_array = path.extension().is_some_and(|extension| extension == "npy");
-    if is_array { DataSource::Array(path.to_owned()) } else { DataSource::Folder(path.to_owned()) }
+    if is_array_path(path) { DataSource::Array(path.to_owned()) } else { DataSource::Folder(path.to_owned()) }
 }
 
 fn annotation(path: &Path) -> AnnotationSource {
-    let is_array = path.extension().is_some_and(|extension| extension == "npy");
-    if is_array { AnnotationSource::Array(path.to_owned()) } else { AnnotationSource::LabelFile(path.to_owned()) }
+    if is_array_path(path) {
+        AnnotationSource::Array(path.to_owned())
+    } else {
+        AnnotationSource::LabelFile(path.to_owned())
+    }
 }
 
 /// A metric by its type word; accuracy's k is part of it.

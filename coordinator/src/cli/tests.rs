@@ -179,3 +179,57 @@ fn a_worker_needs_an_address_and_may_leave_the_scheme_out() {
         assert_eq!(parsed.as_deref(), expected, "{address}");
     }
 }
+
+/// The errors of the specification's O-20e and O-20f, and what POT's users may type besides.
+#[test]
+fn pots_own_flags_are_understood_and_contradictions_refused() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let eval = folder.path().join("eval.yml");
+    let text = "models:\n  - name: digits\n    launchers: [{framework: openvino, adapter: classification}]\n    datasets:\n      - name: d\n        data_source: x.npy\n        annotation: y.npy\n        metrics: [{type: accuracy, top_k: 1}]\n";
+    std::fs::write(&eval, text).expect("written");
+    let ac = format!("--ac-config {}", eval.display());
+    for line in
+        ["-c x.json -q default", "", "-q default", "-c x.json -m y.onnx", "-c x.json -w y.bin", "-q other -m y.onnx"]
+    {
+        assert!(parse(&format!("holdfast quantize {line}")).is_err(), "{line}");
+    }
+    for (line, expected) in [
+        (format!("-q accuracy_aware -m y.onnx {ac}"), "--max-drop: is needed with --quantize accuracy_aware"),
+        (
+            "-q accuracy_aware -m y.onnx --engine simplified --data-source d --max-drop 1".to_owned(),
+            "--engine: simplified has no labels",
+        ),
+        ("-q default -e -m y.onnx --engine simplified --data-source d".to_owned(), "--evaluate: needs a metric"),
+        ("-q default -m y.onnx --engine simplified".to_owned(), "--data-source: is needed"),
+        ("-q default -m y.onnx --data-source d".to_owned(), "--data-source: belongs to --engine simplified"),
+        ("-q default -m y.onnx --engine accuracy_checker".to_owned(), "--ac-config: is needed"),
+        (format!("-q default -m y.onnx -w y.bin {ac}"), "--weights: does not go with ONNX"),
+        (format!("-q default -m y.onnx --keep-uncompressed-weights {ac}"), "--keep-uncompressed-weights: is not there"),
+        (format!("-q default -m y.xml {ac}"), "is an OpenVINO model"),
+    ] {
+        let error = quantize(&line).expect_err(&line);
+        assert!(error.contains(expected), "{line}: {error}");
+    }
+    let line =
+        format!("-q accuracy_aware -m nets/y.onnx -n digits {ac} --max-drop 0.02 --preset mixed -e -d --stream-output");
+    let config = quantize(&line).expect("POT's own words");
+    assert_eq!(config.request.algorithm, Algorithm::AccuracyAwareQuantization);
+    assert_eq!((config.request.model_name.as_str(), config.output_dir.as_path()), ("digits", Path::new("results")));
+    assert!(config.evaluate && config.progress == ProgressArg::Never);
+    let parameters = &config.request.parameters;
+    assert_eq!((parameters.maximal_drop, parameters.quantization.preset), (0.02, Preset::Mixed));
+    assert_eq!(parameters.quantization.stat_subset_size, Some(300));
+    assert_eq!(parameters.metrics.len(), 1);
+    assert_eq!(config.request.validation.source, DataSource::Array(folder.path().join("x.npy")));
+    let config = quantize("-q default -m y.onnx --engine simplified --data-source photos/*.png").expect("images");
+    assert_eq!(config.request.algorithm, Algorithm::DefaultQuantization);
+    assert_eq!(config.request.validation.source, DataSource::Listed("photos/*.png".into()));
+    assert!(config.request.validation.fits_model);
+}
+
+#[test]
+fn progress_bars_leave_the_log_to_errors() {
+    let line = |flags: &str| format!("holdfast quantize -c x.json {flags}");
+    assert_eq!(parse(&line("--progress-bar")).expect("valid").log_filter(), "error");
+    assert_eq!(parse(&line("--log-level WARNING")).expect("valid").log_filter(), "WARNING");
+}

@@ -53,6 +53,17 @@ pub(super) fn parse_finite(text: &str) -> Result<f64, String> {
     number.ok_or_else(|| "expected a finite number, for instance 0.01".to_owned())
 }
 
+/// `input=1x3x224x224`: a name and its extents.
+pub(super) fn parse_shape(text: &str) -> Result<(String, Vec<usize>), String> {
+    let refuse = || "expected an input and its extents, for instance input_ids=1x128".to_owned();
+    let (name, extents) = text.rsplit_once('=').filter(|(name, _)| !name.is_empty()).ok_or_else(refuse)?;
+    let extents: Result<Vec<usize>, _> = extents.split('x').map(str::parse).collect();
+    match extents {
+        Ok(extents) if extents.iter().all(|extent| *extent > 0) => Ok((name.to_owned(), extents)),
+        _ => Err(refuse()),
+    }
+}
+
 /// `host:port`, with or without `http://` before it.
 pub(super) fn parse_url(text: &str) -> Result<String, String> {
     let refuse = || "expected the coordinator's address, for instance http://10.0.0.1:7077".to_owned();

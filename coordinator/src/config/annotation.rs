@@ -3,7 +3,8 @@
 use super::document::{Node, Object};
 use super::keys::CONVERSIONS;
 use super::request::AnnotationSource;
-use crate::dataset::CocoNumbering;
+use crate::dataset::{CocoNumbering, is_array_path};
+use holdfast_common::dataset::Truth;
 use std::path::{Path, PathBuf};
 
 /// The outer `None` is a mistake, the inner one the absence of labels.
@@ -23,7 +24,7 @@ pub(super) fn read_annotation(dataset: &Object<'_>, directory: &Path) -> Option<
 fn annotation_file(node: &Node<'_>, directory: &Path) -> Option<AnnotationSource> {
     let path = directory.join(node.string()?);
     match path.extension().and_then(|extension| extension.to_str()) {
-        Some("npy") => Some(AnnotationSource::Array(path)),
+        _ if is_array_path(&path) => Some(AnnotationSource::Array(path)),
         Some("json") => Some(AnnotationSource::Coco { file: path, numbering: CocoNumbering::Contiguous }),
         Some("pickle" | "pkl" | "xml") => {
             let help = "give a text file of lines `file index`, an .npy array, or a COCO instances file (.json)";
@@ -34,19 +35,37 @@ fn annotation_file(node: &Node<'_>, directory: &Path) -> Option<AnnotationSource
     }
 }
 
+/// How annotations of a kind are given.
+pub fn annotation_advice(truth: Truth) -> &'static str {
+    match truth {
+        Truth::None => "give none",
+        Truth::Label => "give class indices as an .npy array, or as a text file of lines `file index`",
+        Truth::Labels => "give an .npy array of 0 and 1, one row a sample, one column a class",
+        Truth::Values => "give target values as an .npy array of floats",
+        Truth::Tokens => "give an .npy array of integers, one row a sample",
+        Truth::Text => "give a text file: lines `file text` for images, one line a sample for arrays",
+        Truth::Boxes => "give a COCO instances file (.json), or YOLO label files by the converter \"yolo_labeling\"",
+        Truth::Mask => "give an .npy array of integers [samples, height, width], or a folder of PNG class maps",
+    }
+}
+
 #[derive(Clone, Copy)]
 enum Converter {
     ImageNet,
     Coco,
     Yolo,
+    Masks,
+    Texts,
     Unsupported,
 }
 
 /// Converters of accuracy-checker; those that are there have a section in [`CONVERSIONS`].
-const CONVERTERS: [(&str, Converter); 14] = [
+const CONVERTERS: [(&str, Converter); 15] = [
     ("imagenet", Converter::ImageNet),
     ("mscoco_detection", Converter::Coco),
     ("yolo_labeling", Converter::Yolo),
+    ("common_semantic_segmentation", Converter::Masks),
+    ("character_recognition", Converter::Texts),
     ("cifar", Converter::Unsupported),
     ("mnist", Converter::Unsupported),
     ("mnist_csv", Converter::Unsupported),
@@ -55,7 +74,6 @@ const CONVERTERS: [(&str, Converter); 14] = [
     ("voc_detection", Converter::Unsupported),
     ("voc_segmentation", Converter::Unsupported),
     ("cityscapes", Converter::Unsupported),
-    ("common_semantic_segmentation", Converter::Unsupported),
     ("wider", Converter::Unsupported),
     ("squad", Converter::Unsupported),
 ];
@@ -83,6 +101,11 @@ fn read_conversion(node: &Node<'_>, directory: &Path) -> Option<AnnotationSource
             let file: Option<PathBuf> = conversion.required("annotation_file").and_then(path);
             Some(AnnotationSource::Coco { file: file?, numbering: numbering? })
         }
+        Converter::Masks => {
+            conversion.without_effect("images_dir", "images lie where `data_source` says");
+            conversion.required("masks_dir").and_then(path).map(AnnotationSource::LabelFile)
+        }
+        Converter::Texts => conversion.required("annotation_file").and_then(path).map(AnnotationSource::LabelFile),
         Converter::Yolo => {
             conversion.without_effect("images_dir", "images lie where `data_source` says");
             match conversion.get("annotation_directory") {
@@ -91,7 +114,7 @@ fn read_conversion(node: &Node<'_>, directory: &Path) -> Option<AnnotationSource
             }
         }
         Converter::Unsupported => {
-            named.unsupported("imagenet, mscoco_detection and yolo_labeling are there; arrays go to `annotation`");
+            named.unsupported("imagenet, mscoco_detection, yolo_labeling, common_semantic_segmentation and character_recognition are there; arrays go to `annotation`");
             None
         }
     }

@@ -4,6 +4,7 @@
 //! setting is ever silently lost.
 
 use super::document::{Node, Object};
+use super::engine::EngineData;
 use super::keys::{ACCURACY_AWARE, ALGORITHM, COMPRESSION, DEFAULT_QUANTIZATION, METRIC_CHOICE};
 use super::quantization::{Quantization, read_quantization};
 use super::request::Algorithm;
@@ -25,8 +26,8 @@ pub(super) struct Compression {
     pub(super) dump_intermediate_model: bool,
 }
 
-/// `metrics` are those of the validation set, where that section could be read.
-pub(super) fn read_compression(node: &Node<'_>, metrics: Option<&[MetricSpec]>) -> Option<Compression> {
+/// `data` is what the engine section says, where it could be read.
+pub(super) fn read_compression(node: &Node<'_>, data: Option<&EngineData>) -> Option<Compression> {
     let section = node.section(&COMPRESSION)?;
     let target_device = section.or("target_device", TargetDevice::Any, read_device);
     let models = [("None", None), ("transformer", Some(ModelType::Transformer))];
@@ -45,7 +46,7 @@ pub(super) fn read_compression(node: &Node<'_>, metrics: Option<&[MetricSpec]>) 
         algorithms.refuse(&format!("should hold one algorithm, but holds {}", list.len()), None);
         return None;
     };
-    let mut compression = read_algorithm(only, metrics)?;
+    let mut compression = read_algorithm(only, data)?;
     compression.parameters.quantization.target_device = target_device?;
     compression.parameters.quantization.model_type = model_type?;
     compression.dump_intermediate_model = dump_intermediate_model?;
@@ -70,7 +71,8 @@ fn read_device(node: &Node<'_>) -> Option<TargetDevice> {
     device
 }
 
-fn read_algorithm(node: &Node<'_>, metrics: Option<&[MetricSpec]>) -> Option<Compression> {
+fn read_algorithm(node: &Node<'_>, data: Option<&EngineData>) -> Option<Compression> {
+    let metrics = data.map(|data| data.validation.metrics.as_slice());
     let entry = node.section(&ALGORITHM)?;
     let words = [
         ("AccuracyAwareQuantization", Algorithm::AccuracyAwareQuantization),
@@ -78,6 +80,14 @@ fn read_algorithm(node: &Node<'_>, metrics: Option<&[MetricSpec]>) -> Option<Com
     ];
     let algorithm = entry.required("name").and_then(|node| node.choice(&words));
     let params = entry.required("params");
+    if algorithm == Some(Algorithm::AccuracyAwareQuantization)
+        && data.is_some_and(|data| data.is_simplified)
+        && let Some(node) = entry.get("name")
+    {
+        let help = "use DefaultQuantization, or describe labelled data under `engine.datasets`";
+        node.refuse("needs labels, which the simplified engine does not read", Some(help));
+        return None;
+    }
     let (algorithm, params) = (algorithm?, params?.owned_by(algorithm?.name()));
     match algorithm {
         Algorithm::DefaultQuantization => {

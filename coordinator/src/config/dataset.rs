@@ -1,11 +1,12 @@
 //! A data set in accuracy-checker's words: samples, annotations, reader, preprocessing, metrics.
 
-use super::annotation::read_annotation;
+use super::annotation::{annotation_advice, read_annotation};
 use super::document::{Node, Object};
 use super::keys::{DATASET, READER};
 use super::metric::{Shared, read_metrics};
 use super::preprocessing::{ImageReader, read_steps};
 use super::request::{DataSource, DatasetConfig, Subsample};
+use crate::dataset::is_array_path;
 use holdfast_common::dataset::{Preprocessing, Truth};
 use holdfast_common::metric::MetricSpec;
 use std::collections::BTreeMap;
@@ -61,29 +62,29 @@ pub(super) fn read_dataset(node: &Node<'_>, surroundings: &Surroundings<'_, '_>)
     let unserved = |metric: &&MetricSpec| !is_folder || metric.definition.truth() != Truth::Label;
     if let (None, Some(metric), Some(node)) = (&annotation, metrics.iter().find(unserved), &source_node) {
         let problem = format!("comes without the truth that metric `{}` compares with", metric.name);
-        let needed = metric.definition.truth().name();
-        node.refuse(&problem, Some(&format!("add `annotation` or `annotation_conversion`: {needed} are needed")));
+        let advice = annotation_advice(metric.definition.truth());
+        node.refuse(&problem, Some(&format!("add `annotation`: {advice}")));
     }
     let Pipelines { every: preprocessing, by_input: input_preprocessing } = preprocessing?;
     let (name, subsample) = (name?, subsample?);
-    Some(DatasetConfig { name, source, annotation, subsample, preprocessing, input_preprocessing, metrics })
+    let fits_model = false;
+    Some(DatasetConfig { name, source, annotation, subsample, preprocessing, input_preprocessing, fits_model, metrics })
 }
 
 fn read_source(node: &Node<'_>, directory: &Path) -> Option<DataSource> {
-    let is_array = |path: &Path| path.extension().is_some_and(|extension| extension == "npy");
     if !node.is_object() {
         if !node.is_string() {
-            node.refuse("should be a path, or an object of one .npy file per model input", None);
+            node.refuse("should be a path, or an object of one .npy or .npz file per model input", None);
             return None;
         }
         let path = directory.join(node.string()?);
-        return Some(if is_array(&path) { DataSource::Array(path) } else { DataSource::Folder(path) });
+        return Some(if is_array_path(&path) { DataSource::Array(path) } else { DataSource::Folder(path) });
     }
     let mut arrays = BTreeMap::new();
     for (input, node) in node.object()?.entries() {
         let path = PathBuf::from(node.string()?);
-        if !is_array(&path) {
-            node.refuse("should be an .npy file", None);
+        if !is_array_path(&path) {
+            node.refuse("should be an .npy or .npz file", None);
             return None;
         }
         arrays.insert(input, directory.join(path));
@@ -137,7 +138,7 @@ fn mentions_channels(steps: Option<&Node<'_>>) -> bool {
     let Some(steps) = steps.filter(|node| node.is_array()) else {
         return false;
     };
-    let types = ["bgr_to_rgb", "rgb_to_bgr", "grayscale"];
+    let types = ["bgr_to_rgb", "rgb_to_bgr", "grayscale", "bgr_to_gray", "rgb_to_gray"];
     let step_type = |node: &Node<'_>| node.json().get("type").and_then(|kind| kind.as_str().map(str::to_owned));
     let steps = steps.array().unwrap_or_default();
     steps.iter().filter_map(step_type).any(|kind| types.contains(&kind.as_str()))

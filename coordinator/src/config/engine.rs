@@ -4,7 +4,9 @@ use super::dataset::{Surroundings, read_dataset};
 use super::document::{Node, Object};
 use super::files::{parser, read_beside};
 use super::keys::{DATASETS, ENGINE, EVALUATED_MODEL, EVALUATION, LAUNCHER};
-use super::request::DatasetConfig;
+use super::request::{DataSource, DatasetConfig};
+use holdfast_common::dataset::Preprocessing;
+use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::path::Path;
 
@@ -16,6 +18,8 @@ pub(super) struct EngineData {
     pub(super) calibration: Option<DatasetConfig>,
     /// Samples computed side by side on this machine.
     pub(super) threads: Option<NonZeroUsize>,
+    /// Whether the data have no labels and cannot have any.
+    pub(super) is_simplified: bool,
 }
 
 type Pair = (DatasetConfig, Option<DatasetConfig>);
@@ -25,7 +29,8 @@ const INLINE: &str = "describe the data under `datasets`";
 /// Reads the section; relative paths are taken from `directory`.
 pub(super) fn read_engine(node: &Node<'_>, directory: &Path) -> Option<EngineData> {
     let engine = node.section(&ENGINE)?;
-    let kind = engine.or("type", true, |node| node.choice(&[("accuracy_checker", true), ("simplified", false)]))?;
+    let types = [("accuracy_checker", false), ("simplified", true)];
+    let is_simplified = engine.or("type", false, |node| node.choice(&types))?;
     for key in ["module", "module_config"] {
         if let Some(node) = engine.get(key) {
             node.refuse("asks for code to be run, which Holdfast does not do", Some(INLINE));
@@ -34,11 +39,9 @@ pub(super) fn read_engine(node: &Node<'_>, directory: &Path) -> Option<EngineDat
     engine.without_effect("name", "the model is named by `model.model_name`");
     engine.without_effect("device", "workers say themselves what they run on");
     let threads = read_requests(&engine);
-    if !kind {
-        if let Some(node) = engine.get("type") {
-            node.unsupported("use \"accuracy_checker\" and describe the data, with labels, under `datasets`");
-        }
-        return None;
+    if is_simplified {
+        let validation = read_simplified(&engine, directory)?;
+        return Some(EngineData { validation, calibration: None, threads: threads?, is_simplified });
     }
     for key in ["data_source", "layout", "central_fraction"] {
         if let Some(node) = engine.get(key) {
@@ -53,7 +56,41 @@ pub(super) fn read_engine(node: &Node<'_>, directory: &Path) -> Option<EngineDat
         (Some(config), None) => read_evaluation(&config, directory),
         (None, _) => read_inline(&engine, directory),
     }?;
-    Some(EngineData { validation, calibration, threads: threads? })
+    Some(EngineData { validation, calibration, threads: threads?, is_simplified })
+}
+
+/// POT's simplified engine: images without labels, resized to the model's input, blue first.
+fn read_simplified(engine: &Object<'_>, directory: &Path) -> Option<DatasetConfig> {
+    for key in ["config", "launchers", "datasets"] {
+        if let Some(node) = engine.get(key) {
+            node.refuse("does not go with the simplified engine", Some("describe the images by `data_source`"));
+        }
+    }
+    if let Some(node) = engine.get("layout") {
+        let layouts = [("NCHW", true), ("CHW", true), ("NHWC", false), ("HWC", false)];
+        if !node.choice(&layouts)? {
+            node.unsupported("images are fed channels first: NCHW, CHW");
+        }
+    }
+    if let Some(node) = engine.get("central_fraction")
+        && node.number_within(|share| share > 0.0 && share <= 1.0, "a number above 0, at most 1")? < 1.0
+    {
+        node.unsupported("use the accuracy_checker engine with the steps `crop` and `resize`");
+    }
+    let path = directory.join(engine.required("data_source")?.string()?);
+    let last = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let is_list = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("txt"));
+    let is_listed = is_list || last.contains(['*', '?']);
+    Some(DatasetConfig {
+        name: "images".to_owned(),
+        source: if is_listed { DataSource::Listed(path) } else { DataSource::Folder(path) },
+        annotation: None,
+        subsample: None,
+        preprocessing: Preprocessing::default(),
+        input_preprocessing: BTreeMap::new(),
+        fits_model: true,
+        metrics: Vec::new(),
+    })
 }
 
 /// POT's numbers of parallel requests: here, samples computed side by side on this machine.

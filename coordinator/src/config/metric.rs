@@ -121,3 +121,87 @@ fn show(error: &DeclarationError, metric: &Node<'_>, shared: &Shared<'_>) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{AnnotationSource, RunRequest, parse};
+    use crate::dataset::CocoNumbering;
+    use holdfast_common::metric::MetricDefinition;
+    use serde_json::{Map, json};
+    use std::path::Path;
+
+    const DETECTION: &str = r#"{ "model": { "model": "net.onnx" },
+"engine": { "datasets": [ { "data_source": "images", "reader": "opencv_imread",
+"annotation_conversion": { "converter": "mscoco_detection", "annotation_file": "instances.json", "has_background": true },
+"adapter": { "type": "yolo_v5", "input_size": 64, "conf_threshold": 0.1 },
+"postprocessing": [ { "type": "nms", "overlap": 0.45 } ],
+"metrics": [ { "type": "coco_precision", "threshold": 0.5 },
+{ "name": "voc", "type": "map", "adapter": { "type": "fastestdet" } } ] } ] },
+"compression": { "algorithms": [ { "name": "DefaultQuantization", "params": {} } ] } }"#;
+
+    fn read(text: &str) -> Result<RunRequest, String> {
+        parse(text, "c.json", Path::new("/base")).map_err(|error| format!("{error:?}"))
+    }
+
+    #[test]
+    fn metrics_share_what_stands_beside_them_unless_they_have_their_own() {
+        let request = read(DETECTION).expect("sound");
+        let declared = |word: &str, parameters: serde_json::Value| {
+            let Some(parameters) = parameters.as_object() else { panic!("an object") };
+            MetricDefinition::from_parameters(word, parameters).expect("sound")
+        };
+        let nms = json!([{ "type": "nms", "overlap": 0.45 }]);
+        let yolo = json!({ "type": "yolo_v5", "input_size": [64, 64], "conf_threshold": 0.1 });
+        let coco = json!({ "threshold": [0.5], "adapter": yolo, "postprocessing": nms });
+        let voc = json!({ "adapter": { "type": "fastestdet" }, "postprocessing": nms });
+        let found: Vec<_> = request.validation.metrics.iter().map(|metric| &metric.definition).collect();
+        assert_eq!(found, [&declared("coco_precision", coco), &declared("map", voc)]);
+        assert_eq!(request.validation.metrics[0].name, "coco_precision@0.5");
+        let file = "/base/instances.json".into();
+        let boxes = AnnotationSource::Coco { file, numbering: CocoNumbering::AfterBackground };
+        assert_eq!(request.validation.annotation, Some(boxes));
+    }
+
+    #[test]
+    fn mistakes_in_parameters_are_shown_where_they_stand() {
+        let cases = [
+            (r#""overlap": 0.45"#, r#""overlap": 2"#, "postprocessing[0].overlap` should be a number from 0 to 1"),
+            (r#""input_size": 64, "#, "", "`adapter.input_size` should be the model input's height"),
+            (
+                r#""input_size": 64"#,
+                r#""input_size": [64, 0]"#,
+                "adapter.input_size` should be the model input's height",
+            ),
+            (r#""conf_threshold""#, r#""confidence""#, "`adapter.confidence` is no parameter here; known are type"),
+            (r#""threshold": 0.5"#, r#""threshold": "0.5:0.95""#, "metrics[0].threshold` should be overlaps"),
+            (r#""type": "fastestdet""#, r#""type": "yolov9""#, "metrics[1].adapter.type` should be one of"),
+            (r#""type": "map""#, r#""type": "mapp""#, "is no metric of this release"),
+            (r#""name": "voc","#, r#""name": "voc", "overlap_treshold": 1,"#, "did you mean `overlap_threshold`"),
+        ];
+        for (from, to, expected) in cases {
+            let found = read(&DETECTION.replace(from, to)).expect_err(to);
+            assert!(found.contains(expected), "{to}: {found}");
+        }
+    }
+
+    #[test]
+    fn what_no_metric_reads_is_refused() {
+        let text = DETECTION.replace(r#""type": "coco_precision", "threshold": 0.5"#, r#""type": "accuracy""#);
+        let text = text.replace(r#""type": "map", "adapter": { "type": "fastestdet" }"#, r#""type": "mcc""#);
+        let found = read(&text).expect_err("nobody reads the adapter");
+        assert!(found.contains("adapter` is read by none of the metrics"), "{found}");
+        let empty = text.replace(r#"{ "type": "nms", "overlap": 0.45 }"#, "");
+        assert!(!read(&empty).expect_err("the adapter is still there").contains("postprocessing` is read"), "{empty}");
+    }
+
+    #[test]
+    fn every_parameter_asked_for_is_known() {
+        for word in MetricDefinition::NAMES {
+            let names = MetricDefinition::parameter_names(word);
+            let unknown = json!({ "unheard_of": 1 });
+            let unknown = unknown.as_object().cloned().unwrap_or_else(Map::new);
+            assert!(!names.contains(&"unheard_of") && !names.contains(&"output"), "{word}");
+            assert!(MetricDefinition::from_parameters(word, &unknown).is_err(), "{word}");
+        }
+    }
+}

@@ -25,6 +25,8 @@ mod tree;
 mod words;
 mod yaml;
 
+pub use annotation::annotation_advice;
+
 pub use preprocessing::{ImageReader, Steps};
 pub use problem::{ConfigError, InvalidConfig, Problem, render};
 pub use request::{Algorithm, AnnotationSource, DataSource, DatasetConfig, RunRequest, Subsample};
@@ -70,8 +72,8 @@ fn read_file(root: &Node<'_>, directory: &Path) -> Option<RunRequest> {
     let file = root.section(&ROOT)?;
     let model = file.required("model").and_then(|node| read_model(&node, directory));
     let data = file.required("engine").and_then(|node| engine::read_engine(&node, directory));
-    let metrics = data.as_ref().map(|data| data.validation.metrics.as_slice());
-    let compression = file.required("compression").and_then(|node| compression::read_compression(&node, metrics));
+    let compression = file.required("compression");
+    let compression = compression.and_then(|node| compression::read_compression(&node, data.as_ref()));
     let parameters = compression.as_ref().map(|compression| compression.parameters.clone()).unwrap_or_default();
     let parameters =
         file.or("holdfast", parameters.clone(), |node| holdfast::read_holdfast(node, directory, parameters));

@@ -88,6 +88,7 @@ enum Kind {
     Crop,
     ReverseChannels,
     Grayscale,
+    OpencvGrayscale,
     Normalization,
     Unsupported,
 }
@@ -99,8 +100,8 @@ const KINDS: [(&str, Kind); 14] = [
     ("rgb_to_bgr", Kind::ReverseChannels),
     ("grayscale", Kind::Grayscale),
     ("normalization", Kind::Normalization),
-    ("bgr_to_gray", Kind::Unsupported),
-    ("rgb_to_gray", Kind::Unsupported),
+    ("bgr_to_gray", Kind::OpencvGrayscale),
+    ("rgb_to_gray", Kind::OpencvGrayscale),
     ("crop_rect", Kind::Unsupported),
     ("extend_around_rect", Kind::Unsupported),
     ("flip", Kind::Unsupported),
@@ -117,7 +118,8 @@ fn read_step(node: &Node<'_>, reader: ImageReader, steps: &mut Steps) -> Option<
     if let Some(section) = STEPS.iter().find(|section| section.name == word) {
         object.refuse_unknown(section, &["type"]);
     }
-    let image_only = matches!(kind, Kind::Resize | Kind::Crop | Kind::ReverseChannels | Kind::Grayscale);
+    let image_only =
+        matches!(kind, Kind::Resize | Kind::Crop | Kind::ReverseChannels | Kind::Grayscale | Kind::OpencvGrayscale);
     if image_only && reader == ImageReader::Array {
         kind_node.refuse("needs images, but the samples are arrays", Some("arrays can be normalized, nothing else"));
         return None;
@@ -133,10 +135,17 @@ fn read_step(node: &Node<'_>, reader: ImageReader, steps: &mut Steps) -> Option<
             steps.grayscale();
             Some(())
         }
+        Kind::OpencvGrayscale => {
+            kind_node.warn("rounds as Pillow does, which may differ from OpenCV by one of 255");
+            steps.grayscale();
+            Some(())
+        }
         Kind::Normalization => read_normalization(&object, reader, steps),
         Kind::Unsupported => {
-            kind_node.unsupported("this release has resize, crop, bgr_to_rgb, rgb_to_bgr, grayscale and normalization");
-            return None;
+            kind_node.unsupported(
+                "resize, crop, bgr_to_rgb, rgb_to_bgr, bgr_to_gray, rgb_to_gray, grayscale and normalization are there",
+            );
+            None
         }
     }
 }

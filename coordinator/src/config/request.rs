@@ -92,6 +92,8 @@ pub struct DatasetConfig {
     pub preprocessing: Preprocessing,
     /// What happens to these inputs instead.
     pub input_preprocessing: BTreeMap<String, Preprocessing>,
+    /// Whether images are resized to whatever the model's input is, and nothing else (POT's simplified engine).
+    pub fits_model: bool,
     /// Metrics, with distinct names.
     pub metrics: Vec<MetricSpec>,
 }
@@ -108,6 +110,8 @@ impl DatasetConfig {
 pub enum DataSource {
     /// A folder of images: one sub-folder a class, or all in one with a label file.
     Folder(PathBuf),
+    /// Images without labels, named by a `.txt` file or by a pattern with `*` or `?`.
+    Listed(PathBuf),
     /// An `.npy` array whose first axis counts the samples; feeds the model's only input.
     Array(PathBuf),
     /// One such array per model input.
@@ -117,9 +121,9 @@ pub enum DataSource {
 /// Where labels lie.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AnnotationSource {
-    /// An `.npy` array of class indices, in sample order.
+    /// An array in sample order, in an `.npy` or `.npz` file; what the metrics need says what its rows stand for.
     Array(PathBuf),
-    /// A text file of lines `file index`.
+    /// A text file of lines `file index` or `file text`, or a folder of label files or of class maps: as the metrics need.
     LabelFile(PathBuf),
     /// A COCO `instances` file.
     Coco {

@@ -30,6 +30,38 @@ pub(super) fn lines(text: &str) -> impl Iterator<Item = (usize, &str)> {
     lines.filter(|(_, line)| !line.is_empty() && !line.starts_with('#'))
 }
 
+/// Texts, one a line, in sample order; an empty line is an empty text.
+pub(super) fn read_texts(path: &Path, samples: usize) -> Result<Vec<String>, DatasetError> {
+    let text = read_text(path)?;
+    let texts: Vec<String> = text.strip_prefix('\u{feff}').unwrap_or(&text).lines().map(str::to_owned).collect();
+    if texts.len() != samples {
+        let problem = format!("it holds {} lines, but there are {samples} samples", texts.len());
+        return Err(DatasetError::content(path, problem));
+    }
+    Ok(texts)
+}
+
+/// Files, relative to the image folder, and what they say, in the order of the lines: `file text`, cut at the first tab,
+/// or at the first blank where there is none.
+pub(super) fn read_file_texts(path: &Path, folder: &Path) -> Result<(Vec<String>, Vec<String>), DatasetError> {
+    let text = read_text(path)?;
+    let (mut files, mut texts) = (Vec::new(), Vec::new());
+    for (line, content) in lines(&text) {
+        let refuse = |problem: String| DatasetError::Line { path: path.to_owned(), line, problem };
+        let cut = content.split_once('\t').or_else(|| content.split_once(' ')).unwrap_or((content, ""));
+        check_file(cut.0, folder).map_err(refuse)?;
+        if files.len() == MAX_SAMPLES {
+            return Err(refuse(format!("more than {MAX_SAMPLES} samples")));
+        }
+        files.push(cut.0.to_owned());
+        texts.push(cut.1.trim_start().to_owned());
+    }
+    if files.is_empty() {
+        return Err(DatasetError::content(path, "it holds no lines `file text`"));
+    }
+    Ok((files, texts))
+}
+
 /// Class names, one a line, the first being class 0.
 pub(super) fn read_classes(path: &Path) -> Result<Vec<String>, DatasetError> {
     let classes: Vec<String> = lines(&read_text(path)?).map(|(_, line)| line.to_owned()).collect();

@@ -2,10 +2,15 @@
 //!
 //! Whatever the user's files hold is checked here, once, and refused with the file, the line or the sample, and what to do.
 
+#[cfg(test)]
+mod annotation_tests;
+mod archive;
 mod coco;
 mod dimensions;
 mod images;
 mod labels;
+mod listed;
+mod masks;
 mod npy;
 mod pack;
 #[cfg(test)]
@@ -13,10 +18,11 @@ mod tests;
 mod yolo;
 
 pub use coco::CocoNumbering;
+pub use npy::is_array_path;
 pub use pack::PackReader;
 
-use holdfast_common::dataset::{Annotation, Field, FieldEncoding, Manifest, ManifestError, SampleEntry};
-use npy::ArrayFile;
+use holdfast_common::dataset::{Annotation, Field, FieldEncoding, Manifest, ManifestError, SampleEntry, Truth};
+use npy::{ArrayFile, RowKind};
 use pack::Content;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -49,7 +55,15 @@ pub enum SampleSource {
         /// The field's name: that of the model input.
         field: String,
     },
-    /// `.npy` files whose first axis counts the samples, each with the field (model input) it feeds.
+    /// PNG, JPEG or BMP files without labels, named one a line by a `.txt` file, or by a pattern with `*` or `?`.
+    Listed {
+        /// The text file or the pattern.
+        source: PathBuf,
+        /// The field's name: that of the model input.
+        field: String,
+    },
+    /// `.npy` files, or arrays of `.npz` archives, whose first axis counts the samples, each with the field (model input)
+    /// it feeds. `file.npz` stands for its array of the field's name, or its only one; `file.npz:name` for any.
     Arrays(Vec<(String, PathBuf)>),
 }
 
@@ -62,8 +76,18 @@ pub enum LabelSource {
     Folders,
     /// A text file of lines `file label` or `file,label`, in sample order; files are relative to the image folder.
     File(PathBuf),
-    /// A `.npy` file in sample order: integers are class labels, floats are target values.
-    Array(PathBuf),
+    /// An array in sample order. Integers are class labels and floats target values, unless `truth` says otherwise: a row
+    /// of 0 and 1, one a class (`Labels`), of token ids (`Tokens`), or a class map (`Mask`).
+    Array {
+        /// The `.npy` file, or the array of an archive.
+        path: PathBuf,
+        /// What the rows stand for.
+        truth: Truth,
+    },
+    /// A folder of PNG class maps, each with the stem of its image.
+    Masks(PathBuf),
+    /// A text file: of images lines `file text` that also give the order; of arrays one line a sample.
+    Texts(PathBuf),
     /// A COCO `instances` file with the boxes of all images of the folder.
     Coco {
         /// The JSON file.
@@ -201,18 +225,31 @@ fn find(request: &DatasetRequest) -> Result<Found, DatasetError> {
             let listing = list_images(folder, &request.labels)?;
             let paths = listing.names.iter().map(|name| folder.join(name)).collect();
             let annotations = match &request.labels {
-                LabelSource::Array(path) => annotations_of_array(path, listing.names.len())?,
+                LabelSource::Array { path, truth } => annotations_of_array(path, *truth, listing.names.len())?,
                 _ => listing.labels,
             };
             let classes = if classes.is_empty() { listing.classes } else { classes };
             Ok(Found { fields, classes, names: listing.names, annotations, content: Content::Files(paths) })
         }
+        SampleSource::Listed { source, field } => {
+            let fields = vec![Field { name: field.clone(), encoding: FieldEncoding::Image }];
+            let (names, paths): (Vec<String>, Vec<PathBuf>) = listed::read(source)?.into_iter().unzip();
+            let annotations = vec![Annotation::None; names.len()];
+            Ok(Found { fields, classes, names, annotations, content: Content::Files(paths) })
+        }
         SampleSource::Arrays(arrays) => {
             let (fields, content, count) = open_arrays(&request.name, arrays)?;
             let annotations = match &request.labels {
-                LabelSource::Array(path) => annotations_of_array(path, count)?,
+                LabelSource::Array { path, truth } => annotations_of_array(path, *truth, count)?,
+                LabelSource::Texts(path) => {
+                    labels::read_texts(path, count)?.into_iter().map(Annotation::Text).collect()
+                }
                 LabelSource::None | LabelSource::Inferred => vec![Annotation::None; count],
-                LabelSource::File(_) | LabelSource::Folders | LabelSource::Coco { .. } | LabelSource::Yolo(_) => {
+                LabelSource::File(_)
+                | LabelSource::Folders
+                | LabelSource::Coco { .. }
+                | LabelSource::Yolo(_)
+                | LabelSource::Masks(_) => {
                     let problem = "labels of arrays are given as another .npy array".to_owned();
                     return Err(DatasetError::Request { dataset: request.name.clone(), problem });
                 }
@@ -240,7 +277,12 @@ fn list_images(folder: &Path, labels: &LabelSource) -> Result<Listing, DatasetEr
         LabelSource::Folders => images::by_class(folder),
         LabelSource::Coco { file, numbering } => coco::read(folder, file, *numbering),
         LabelSource::Yolo(labels) => yolo::read(folder, labels.as_deref()),
-        LabelSource::Inferred | LabelSource::None | LabelSource::Array(_) => {
+        LabelSource::Masks(masks) => masks::read(folder, masks),
+        LabelSource::Texts(path) => {
+            let (names, texts) = labels::read_file_texts(path, folder)?;
+            Ok(Listing { names, labels: texts.into_iter().map(Annotation::Text).collect(), classes: Vec::new() })
+        }
+        LabelSource::Inferred | LabelSource::None | LabelSource::Array { .. } => {
             let flat = images::flat(folder)?;
             if flat.names.is_empty() {
                 let mut classed = images::by_class(folder)?;
@@ -260,7 +302,7 @@ fn open_arrays(dataset: &str, arrays: &[(String, PathBuf)]) -> Result<(Vec<Field
     let mut files = Vec::with_capacity(arrays.len());
     let mut fields = Vec::with_capacity(arrays.len());
     for (name, path) in arrays {
-        let file = ArrayFile::open(path)?;
+        let file = ArrayFile::open(path, name)?;
         let encoding = FieldEncoding::Array { element: file.element(), shape: file.row_shape().to_vec() };
         fields.push(Field { name: name.clone(), encoding });
         files.push(file);
@@ -279,14 +321,17 @@ fn open_arrays(dataset: &str, arrays: &[(String, PathBuf)]) -> Result<(Vec<Field
     Ok((fields, Content::Rows { files, rows }, count))
 }
 
-/// Integers are labels, floats target values.
-fn annotations_of_array(path: &Path, samples: usize) -> Result<Vec<Annotation>, DatasetError> {
-    let file = ArrayFile::open(path)?;
+fn annotations_of_array(path: &Path, truth: Truth, samples: usize) -> Result<Vec<Annotation>, DatasetError> {
+    let Some(kind) = RowKind::of(truth) else {
+        let problem = format!("{} are not read from arrays", truth.name());
+        return Err(DatasetError::content(path, problem));
+    };
+    let file = ArrayFile::open(path, "labels")?;
     if file.rows() != samples {
         let problem = format!("it holds {} annotations, but there are {samples} samples", file.rows());
         return Err(DatasetError::content(path, problem));
     }
-    file.annotations()
+    file.annotations(kind)
 }
 
 impl Found {

@@ -12,7 +12,7 @@ fn png(text: &str) -> Vec<u8> {
     [b"\x89PNG".as_slice(), text.as_bytes()].concat()
 }
 
-fn folder(files: &[(&str, Vec<u8>)]) -> TempDir {
+pub(super) fn folder(files: &[(&str, Vec<u8>)]) -> TempDir {
     let folder = tempfile::tempdir().expect("a temporary folder");
     for (name, content) in files {
         let path = folder.path().join(name);
@@ -22,21 +22,26 @@ fn folder(files: &[(&str, Vec<u8>)]) -> TempDir {
     folder
 }
 
-fn images(folder: &TempDir, labels: LabelSource) -> DatasetRequest {
-    let samples = SampleSource::Images { folder: folder.path().to_owned(), field: "input".to_owned() };
+pub(super) fn images(folder: &Path, labels: LabelSource) -> DatasetRequest {
+    let samples = SampleSource::Images { folder: folder.to_owned(), field: "input".to_owned() };
     DatasetRequest { name: "data".to_owned(), samples, labels, classes: None, subset: Subset::All }
 }
 
-fn arrays(folder: &TempDir, files: &[(&str, &str)], labels: LabelSource) -> DatasetRequest {
+pub(super) fn arrays(folder: &TempDir, files: &[(&str, &str)], labels: LabelSource) -> DatasetRequest {
     let arrays = files.iter().map(|(name, file)| ((*name).to_owned(), folder.path().join(file))).collect();
-    DatasetRequest { samples: SampleSource::Arrays(arrays), ..images(folder, labels) }
+    DatasetRequest { samples: SampleSource::Arrays(arrays), ..images(folder.path(), labels) }
 }
 
-fn scan_quietly(request: &DatasetRequest) -> Result<(Manifest, PackReader), DatasetError> {
+/// Class labels or target values.
+pub(super) fn labels_in(path: PathBuf) -> LabelSource {
+    LabelSource::Array { path, truth: Truth::Label }
+}
+
+pub(super) fn scan_quietly(request: &DatasetRequest) -> Result<(Manifest, PackReader), DatasetError> {
     scan(request, &|_, _| {})
 }
 
-fn refusal(request: &DatasetRequest) -> String {
+pub(super) fn refusal(request: &DatasetRequest) -> String {
     scan_quietly(request).expect_err("refused").to_string()
 }
 
@@ -50,13 +55,13 @@ fn labels(manifest: &Manifest) -> Vec<Option<u32>> {
     manifest.samples.iter().map(label).collect()
 }
 
-fn npy(descriptor: &str, order: &str, shape: &str, body: &[u8]) -> Vec<u8> {
+pub(super) fn npy(descriptor: &str, order: &str, shape: &str, body: &[u8]) -> Vec<u8> {
     let header = format!("{{'descr': '{descriptor}', 'fortran_order': {order}, 'shape': ({shape}), }}\n");
     let length = (header.len() as u16).to_le_bytes();
     [b"\x93NUMPY\x01\x00".as_slice(), &length, header.as_bytes(), body].concat()
 }
 
-fn floats(values: &[f32]) -> Vec<u8> {
+pub(super) fn floats(values: &[f32]) -> Vec<u8> {
     values.iter().flat_map(|value| value.to_le_bytes()).collect()
 }
 
@@ -74,20 +79,20 @@ fn classed() -> TempDir {
 #[test]
 fn classes_and_files_are_counted_in_the_order_of_their_names() {
     let data = classed();
-    for request in [images(&data, LabelSource::Folders), images(&data, LabelSource::Inferred)] {
+    for request in [images(data.path(), LabelSource::Folders), images(data.path(), LabelSource::Inferred)] {
         let (manifest, _) = scan_quietly(&request).expect("sound");
         assert_eq!(names(&manifest), ["cat/b.PNG", "dog/10.png", "dog/2.png"]);
         assert_eq!(labels(&manifest), [Some(0), Some(1), Some(1)]);
         assert_eq!(manifest.classes, ["cat", "dog"]);
     }
-    let (manifest, _) = scan_quietly(&images(&data, LabelSource::None)).expect("sound");
+    let (manifest, _) = scan_quietly(&images(data.path(), LabelSource::None)).expect("sound");
     assert_eq!(labels(&manifest), [None; 3]);
 }
 
 #[test]
 fn a_flat_folder_has_no_labels() {
     let data = folder(&[("b.png", png("b")), ("a.jpg", b"\xff\xd8\xffjpeg".to_vec())]);
-    let (manifest, _) = scan_quietly(&images(&data, LabelSource::Inferred)).expect("sound");
+    let (manifest, _) = scan_quietly(&images(data.path(), LabelSource::Inferred)).expect("sound");
     assert_eq!(names(&manifest), ["a.jpg", "b.png"]);
     assert_eq!(labels(&manifest), [None, None]);
 }
@@ -98,7 +103,7 @@ fn a_label_file_gives_order_and_labels() {
         let data = classed();
         let file = data.path().join("list.csv");
         fs::write(&file, text).expect("written");
-        let (manifest, _) = scan_quietly(&images(&data, LabelSource::File(file))).expect("sound");
+        let (manifest, _) = scan_quietly(&images(data.path(), LabelSource::File(file))).expect("sound");
         assert_eq!(names(&manifest), ["dog/2.png", "cat/b.PNG"]);
         assert_eq!(labels(&manifest), [Some(7), Some(0)]);
     }
@@ -122,7 +127,7 @@ fn every_mistake_in_a_label_file_is_named_with_its_line() {
         let data = classed();
         let file = data.path().join("list.txt");
         fs::write(&file, text).expect("written");
-        let found = refusal(&images(&data, LabelSource::File(file)));
+        let found = refusal(&images(data.path(), LabelSource::File(file)));
         assert!(found.contains(expected), "{found}");
     }
 }
@@ -132,7 +137,7 @@ fn a_label_beyond_the_known_classes_is_refused() {
     let data = classed();
     fs::write(data.path().join("classes.txt"), "cat\n").expect("written");
     let classes = Some(data.path().join("classes.txt"));
-    let request = DatasetRequest { classes, ..images(&data, LabelSource::File(data.path().join("labels.txt"))) };
+    let request = DatasetRequest { classes, ..images(data.path(), LabelSource::File(data.path().join("labels.txt"))) };
     let found = refusal(&request);
     assert!(found.contains("its label is 1, but there are 1 classes"), "{found}");
 }
@@ -140,15 +145,16 @@ fn a_label_beyond_the_known_classes_is_refused() {
 #[test]
 fn folders_that_hold_no_data_are_refused() {
     let empty = folder(&[("a/readme.txt", Vec::new())]);
-    assert!(refusal(&images(&empty, LabelSource::Folders)).contains("holds no images"));
+    assert!(refusal(&images(empty.path(), LabelSource::Folders)).contains("holds no images"));
     let none = folder(&[("readme.txt", Vec::new())]);
-    assert!(refusal(&images(&none, LabelSource::Inferred)).contains("neither images"));
+    assert!(refusal(&images(none.path(), LabelSource::Inferred)).contains("neither images"));
     let fake = folder(&[("a.png", b"<html>".to_vec())]);
     assert!(
-        refusal(&images(&fake, LabelSource::Inferred)).contains("sample `a.png`: field `input`: the file is no JPEG")
+        refusal(&images(fake.path(), LabelSource::Inferred))
+            .contains("sample `a.png`: field `input`: the file is no JPEG")
     );
     let missing = folder(&[]);
-    let request = images(&missing, LabelSource::Inferred);
+    let request = images(missing.path(), LabelSource::Inferred);
     drop(missing);
     assert!(matches!(scan_quietly(&request), Err(DatasetError::Read { .. })));
 }
@@ -157,10 +163,10 @@ fn folders_that_hold_no_data_are_refused() {
 fn links_in_a_circle_end() {
     let data = classed();
     std::os::unix::fs::symlink(data.path(), data.path().join("dog/again")).expect("linked");
-    let (manifest, _) = scan_quietly(&images(&data, LabelSource::Folders)).expect("sound");
+    let (manifest, _) = scan_quietly(&images(data.path(), LabelSource::Folders)).expect("sound");
     assert_eq!(manifest.samples.len(), 3);
     std::os::unix::fs::symlink("self.png", data.path().join("dog/self.png")).expect("linked");
-    assert!(matches!(scan_quietly(&images(&data, LabelSource::Folders)), Err(DatasetError::Read { .. })));
+    assert!(matches!(scan_quietly(&images(data.path(), LabelSource::Folders)), Err(DatasetError::Read { .. })));
 }
 
 #[test]
@@ -169,7 +175,7 @@ fn packs_are_made_again_from_the_files_and_verified() {
     let files: Vec<(&str, Vec<u8>)> = files.iter().map(|(name, bytes)| (name.as_str(), bytes.clone())).collect();
     let data = folder(&files);
     let told = Mutex::new(Vec::new());
-    let request = images(&data, LabelSource::Inferred);
+    let request = images(data.path(), LabelSource::Inferred);
     let (manifest, reader) = scan(&request, &|done, of| told.lock().expect("lock").push((done, of))).expect("sound");
     let mut told = told.into_inner().expect("lock");
     told.sort_unstable();
@@ -195,7 +201,7 @@ fn packs_are_made_again_from_the_files_and_verified() {
 #[test]
 fn two_scans_give_the_same_bytes() {
     let data = classed();
-    let text = || scan_quietly(&images(&data, LabelSource::Folders)).expect("sound").0.to_json().expect("text");
+    let text = || scan_quietly(&images(data.path(), LabelSource::Folders)).expect("sound").0.to_json().expect("text");
     assert_eq!(text(), text());
 }
 
@@ -207,7 +213,7 @@ fn rows_of_several_arrays_stand_side_by_side() {
         ("mask.npy", npy("|u1", "False", "3,", &[1, 0, 1])),
         ("labels.npy", npy("<i4", "False", "3,", &[2, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0])),
     ]);
-    let labels_file = LabelSource::Array(data.path().join("labels.npy"));
+    let labels_file = labels_in(data.path().join("labels.npy"));
     let request = arrays(&data, &[("ids", "ids.npy"), ("mask", "mask.npy")], labels_file);
     let (manifest, reader) = scan_quietly(&request).expect("sound");
     let encoding = FieldEncoding::Array { element: ElementType::I64, shape: vec![2] };
@@ -225,7 +231,7 @@ fn a_subset_keeps_names_labels_and_rows_together() {
         ("y.npy", npy("<f4", "False", "5, 1", &floats(&[0.0, 1.0, 2.0, 3.0, 4.0]))),
     ]);
     let of = |subset: Subset| {
-        let request = arrays(&data, &[("x", "x.npy")], LabelSource::Array(data.path().join("y.npy")));
+        let request = arrays(&data, &[("x", "x.npy")], labels_in(data.path().join("y.npy")));
         scan_quietly(&DatasetRequest { subset, ..request })
     };
     let (manifest, reader) = of(Subset::Positions(vec![3, 0])).expect("sound");
@@ -277,7 +283,7 @@ fn annotations_must_be_as_many_as_samples_and_make_sense() {
     ];
     for (expected, content) in cases {
         let data = folder(&[("x.npy", npy("|u1", "False", "2,", &[1, 2])), ("y.npy", content)]);
-        let found = refusal(&arrays(&data, &[("x", "x.npy")], LabelSource::Array(data.path().join("y.npy"))));
+        let found = refusal(&arrays(&data, &[("x", "x.npy")], labels_in(data.path().join("y.npy"))));
         assert!(found.contains(expected), "{found}");
     }
 }
@@ -300,7 +306,7 @@ fn real_data_sets_are_scanned_whole() {
         samples: SampleSource::Arrays(
             arrays.iter().map(|(name, file)| ((*name).to_owned(), data.join(folder).join(file))).collect(),
         ),
-        ..image_request(folder, LabelSource::Array(data.join(folder).join(labels)))
+        ..image_request(folder, labels_in(data.join(folder).join(labels)))
     };
     let tokens = [("input_ids", "test_input_ids.npy"), ("attention_mask", "test_attention_mask.npy")];
     let cases = [

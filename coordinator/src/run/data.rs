@@ -3,15 +3,15 @@
 use super::RunError;
 use crate::artifact::{Artifacts, PackSource};
 use crate::cli::ProgressArg;
-use crate::config::{AnnotationSource, DataSource, DatasetConfig, Subsample};
+use crate::config::{AnnotationSource, DataSource, DatasetConfig, Subsample, annotation_advice};
 use crate::dataset::{DatasetError, DatasetRequest, LabelSource, PackReader, SampleSource, Subset, scan};
 use crate::terminal::{Progress, ProgressStyle, StageProgress};
 use bytes::Bytes;
 use holdfast_common::Digest;
-use holdfast_common::dataset::{Manifest, PACK_SAMPLES, Preprocessing, Truth};
+use holdfast_common::dataset::{Manifest, PACK_SAMPLES, Preprocessing, PreprocessingStep, ResizeFilter, Truth};
 use holdfast_common::evaluation::Workload;
 use holdfast_common::metric::MetricSpec;
-use holdfast_common::model::Model;
+use holdfast_common::model::{Model, ModelInput};
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -47,6 +47,7 @@ pub fn publish_data(
         name: config.name.clone(),
         samples: match &config.source {
             DataSource::Folder(folder) => SampleSource::Images { folder: folder.clone(), field },
+            DataSource::Listed(source) => SampleSource::Listed { source: source.clone(), field },
             DataSource::Array(path) => SampleSource::Arrays(vec![(field, path.clone())]),
             DataSource::Arrays(paths) => {
                 SampleSource::Arrays(paths.iter().map(|(name, path)| (name.clone(), path.clone())).collect())
@@ -55,12 +56,9 @@ pub fn publish_data(
         labels: match (&config.annotation, labelled) {
             (_, false) => LabelSource::None,
             (None, true) => LabelSource::Inferred,
-            (Some(AnnotationSource::Array(path)), true) => LabelSource::Array(path.clone()),
-            (Some(AnnotationSource::LabelFile(path)), true) => LabelSource::File(path.clone()),
-            (Some(AnnotationSource::Coco { file, numbering }), true) => {
-                LabelSource::Coco { file: file.clone(), numbering: *numbering }
+            (Some(source), true) => {
+                labels(source, config.metrics.first().map_or(Truth::Label, |m| m.definition.truth()))
             }
-            (Some(AnnotationSource::Yolo(folder)), true) => LabelSource::Yolo(folder.clone()),
         },
         classes: None,
         subset: match config.subsample {
@@ -105,7 +103,7 @@ fn check_annotations(config: &DatasetConfig, manifest: &Manifest) -> Result<(), 
         }
         let needed = metric.definition.truth();
         if let Some(odd) = manifest.samples.iter().find(|sample| sample.annotation.truth() != needed) {
-            let (found, needed, advice) = (odd.annotation.kind(), needed.name(), advice(needed));
+            let (found, needed, advice) = (odd.annotation.kind(), needed.name(), annotation_advice(needed));
             let problem = format!("metric `{name}` needs {needed}, but it carries {found}; {advice}");
             return Err(DatasetError::Sample { sample: odd.name.clone(), problem });
         }
@@ -113,18 +111,29 @@ fn check_annotations(config: &DatasetConfig, manifest: &Manifest) -> Result<(), 
     Ok(())
 }
 
-/// How annotations of a kind are given.
-fn advice(truth: Truth) -> &'static str {
-    match truth {
-        Truth::None => "give none",
-        Truth::Label => "give labels as an .npy array of integers or as a text file of lines `file index`",
-        Truth::Labels => "give an .npy array of 0 and 1, one row a sample, one column a class",
-        Truth::Values => "give them as an .npy array of floats",
-        Truth::Tokens => "give them as an .npy array of integers, one row a sample",
-        Truth::Text => "give a text file, one line a sample",
-        Truth::Boxes => "give a COCO instances file or YOLO label files",
-        Truth::Mask => "give an .npy array of integers [samples, height, width] or a folder of PNG class maps",
+/// How a source of annotations is read, given the kind the metrics need.
+fn labels(source: &AnnotationSource, truth: Truth) -> LabelSource {
+    match (source, truth) {
+        (AnnotationSource::Array(path), _) => LabelSource::Array { path: path.clone(), truth },
+        (AnnotationSource::LabelFile(path), Truth::Text) => LabelSource::Texts(path.clone()),
+        (AnnotationSource::LabelFile(path), Truth::Mask) => LabelSource::Masks(path.clone()),
+        (AnnotationSource::LabelFile(path), Truth::Boxes) => LabelSource::Yolo(Some(path.clone())),
+        (AnnotationSource::LabelFile(path), _) => LabelSource::File(path.clone()),
+        (AnnotationSource::Coco { file, numbering }, _) => {
+            LabelSource::Coco { file: file.clone(), numbering: *numbering }
+        }
+        (AnnotationSource::Yolo(folder), _) => LabelSource::Yolo(folder.clone()),
     }
+}
+
+/// The steps of POT's simplified engine: resize to the model's input, blue first, nothing else.
+fn fitting(input: &ModelInput) -> Result<Preprocessing, RunError> {
+    let [_, Some(channels @ (1 | 3)), Some(height), Some(width)] = input.dims[..] else {
+        return Err(RunError::NoImageInput { input: input.name.clone() });
+    };
+    let resize = PreprocessingStep::Resize { height, width, filter: ResizeFilter::OpencvLinear };
+    let color = if channels == 1 { PreprocessingStep::Grayscale } else { PreprocessingStep::ReverseChannels };
+    Ok(Preprocessing { steps: vec![resize, color] })
 }
 
 /// What does not change between candidates: model, data, preprocessing, metrics.
@@ -134,10 +143,13 @@ pub fn workload(
     data: &PublishedData,
     config: &DatasetConfig,
     metrics: Vec<MetricSpec>,
-) -> Workload {
-    let preprocessing: BTreeMap<String, Preprocessing> =
-        model.inputs().iter().map(|input| (input.name.clone(), config.preprocessing_of(&input.name).clone())).collect();
-    Workload { model: model_digest, manifest: data.digest, preprocessing, metrics }
+) -> Result<Workload, RunError> {
+    let mut preprocessing = BTreeMap::new();
+    for input in model.inputs() {
+        let steps = if config.fits_model { fitting(input)? } else { config.preprocessing_of(&input.name).clone() };
+        preprocessing.insert(input.name.clone(), steps);
+    }
+    Ok(Workload { model: model_digest, manifest: data.digest, preprocessing, metrics })
 }
 
 /// Publishes a workload.

@@ -4,8 +4,10 @@ use super::RunError;
 use super::prepare::{Prepared, prepare, start};
 use super::watch::show_progress;
 use crate::cli::RunConfig;
-use holdfast_common::evaluation::{Candidate, Evaluation, Want};
+use crate::cluster::Cluster;
+use holdfast_common::evaluation::{Candidate, Evaluation, SampleResult, Want};
 use holdfast_core::evaluator::{Evaluator, Stage};
+use holdfast_core::{CoreError, SampleSet};
 use tokio_util::sync::CancellationToken;
 
 /// Width of the column of names, as POT prints them.
@@ -28,22 +30,30 @@ pub async fn evaluate(config: RunConfig, stop: CancellationToken) -> Result<Stri
         }
         None => Candidate::baseline(),
     };
-    let evaluation = Evaluation {
-        workload: prepared.validation_set.workload,
-        candidate,
-        want: Want::Contributions,
-        samples: prepared.validation_set.samples.clone(),
-    };
-    let answer = running.cluster.evaluate(Stage::Baseline, vec![evaluation]).await;
+    let set = &prepared.validation_set;
+    let measured = measure(&running.cluster, &prepared, set, Stage::Baseline, candidate).await;
     bars.cancel();
     // The bars are gone either way; a panic while drawing must not hide the answer.
     let _ = progress.await;
     running.stop().await;
-    let results = answer.map_err(holdfast_core::CoreError::from)?.pop().unwrap_or_default();
-    lines(&prepared, &results)
+    measured
 }
 
-fn lines(prepared: &Prepared, results: &[holdfast_common::evaluation::SampleResult]) -> Result<String, RunError> {
+/// All metrics of a candidate on a set of samples, one line each.
+pub(super) async fn measure(
+    cluster: &Cluster,
+    prepared: &Prepared,
+    set: &SampleSet,
+    stage: Stage,
+    candidate: Candidate,
+) -> Result<String, RunError> {
+    let SampleSet { workload, samples } = set.clone();
+    let evaluation = Evaluation { workload, candidate, want: Want::Contributions, samples };
+    let answer = cluster.evaluate(stage, vec![evaluation]).await.map_err(CoreError::from)?;
+    lines(prepared, answer.first().map_or(&[], Vec::as_slice))
+}
+
+fn lines(prepared: &Prepared, results: &[SampleResult]) -> Result<String, RunError> {
     let mut text = String::new();
     for (index, (spec, metric)) in prepared.metrics.iter().enumerate() {
         let mut parts = results.iter().filter_map(|result| result.parts.get(index)).map(Vec::as_slice);

@@ -2,9 +2,11 @@
 //!
 //! Never here: decisions about quality.
 
+mod compare;
 mod data;
 mod evaluate;
 mod files;
+mod inspect;
 mod machine;
 mod overview;
 mod prepare;
@@ -12,7 +14,9 @@ mod quantize;
 mod watch;
 mod worker;
 
+pub use compare::compare;
 pub use evaluate::evaluate;
+pub use inspect::Inspection;
 pub use quantize::quantize;
 pub use worker::worker;
 
@@ -54,6 +58,31 @@ pub enum RunError {
     /// The model cannot be run one sample at a time.
     #[error(transparent)]
     Shapes(#[from] SampleShapeError),
+    /// The simplified engine resizes images to an input whose extents the model leaves free, or that is no image.
+    #[error(
+        "model input `{input}` is no image of 1 or 3 channels with fixed height and width, which the simplified engine \
+         needs; describe the data with the accuracy_checker engine"
+    )]
+    NoImageInput {
+        /// The input.
+        input: String,
+    },
+    /// `--shape` names an input the model does not have.
+    #[error("the model has no input `{name}`; its inputs: {}", known.join(", "))]
+    UnknownInput {
+        /// The name given.
+        name: String,
+        /// The names there are.
+        known: Vec<String>,
+    },
+    /// A file is no report of ours.
+    #[error("{}: {problem}", path.display())]
+    Report {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        problem: String,
+    },
     /// A data set cannot be used.
     #[error(transparent)]
     Dataset(#[from] DatasetError),
@@ -119,6 +148,9 @@ impl RunError {
             | RunError::Read { .. }
             | RunError::Model { .. }
             | RunError::Shapes(_)
+            | RunError::NoImageInput { .. }
+            | RunError::UnknownInput { .. }
+            | RunError::Report { .. }
             | RunError::Dataset(_)
             | RunError::Manifest(_)
             | RunError::Core(

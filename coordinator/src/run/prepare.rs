@@ -69,14 +69,14 @@ pub fn prepare(config: &RunConfig) -> Result<Prepared, RunError> {
         metrics.push((spec.clone(), metric::build(spec)?));
     }
     let specs = request.validation.metrics.clone();
-    let validation_workload = workload(&model, model_digest, &validation, &request.validation, specs);
+    let validation_workload = workload(&model, model_digest, &validation, &request.validation, specs)?;
     let digest = publish_workload(&validation_workload, &artifacts)?;
     let validation_set = SampleSet { workload: digest, samples: all_samples(&validation) };
     let (data, settings) = match (&calibration, &request.calibration) {
         (Some(data), Some(settings)) => (data, settings),
         _ => (&validation, &request.validation),
     };
-    let calibration_workload = workload(&model, model_digest, data, settings, Vec::new());
+    let calibration_workload = workload(&model, model_digest, data, settings, Vec::new())?;
     let digest = publish_workload(&calibration_workload, &artifacts)?;
     let mut samples = all_samples(data);
     if request.shuffle_data {

@@ -1,6 +1,7 @@
 //! `holdfast quantize`: the whole run, from files to the quantized model and its report.
 
 use super::RunError;
+use super::evaluate::measure;
 use super::machine::isa_name;
 use super::overview::{default_overview, overview};
 use super::prepare::{Prepared, prepare, start};
@@ -13,13 +14,16 @@ use crate::report::{
     DataInfo, DatasetInfo, EngineInfo, ModelInfo, Overview, REPORT_SCHEMA, Report, Timings, WorkerInfo, render_html,
 };
 use crate::terminal::summary;
+use holdfast_common::dataset::Annotation;
+use holdfast_common::evaluation::Candidate;
 use holdfast_common::graph::Graph;
 use holdfast_common::model::Model;
 use holdfast_common::scheme::{GroupId, Scheme};
+use holdfast_core::evaluator::{Evaluator, Stage};
 use holdfast_core::parameters::Parameters;
 use holdfast_core::quantize::calibrate_and_quantize;
 use holdfast_core::transform::{Source, Transformed, transform};
-use holdfast_core::{Problem, SampleSet, run};
+use holdfast_core::{CoreError, Problem, SampleSet, run};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -61,14 +65,17 @@ pub async fn quantize(config: RunConfig, stop: CancellationToken) -> Result<(u8,
     let bars = CancellationToken::new();
     let progress = show_progress(&running.cluster, config.progress, bars.clone());
     let witness = Witness::new(running.cluster.clone());
-    let request = &config.request;
-    let outcome = match &request.algorithm {
-        Algorithm::AccuracyAwareQuantization => {
-            accuracy_aware(&config, &prepared, &running.cluster, &witness, &output, started).await
-        }
-        Algorithm::DefaultQuantization => {
-            default_quantization(&config, &prepared, &running.cluster, &witness, &output, started).await
-        }
+    let job = Job {
+        config: &config,
+        prepared: &prepared,
+        cluster: &running.cluster,
+        witness: &witness,
+        output: &output,
+        started,
+    };
+    let outcome = match config.request.algorithm {
+        Algorithm::AccuracyAwareQuantization => job.accuracy_aware().await,
+        Algorithm::DefaultQuantization => job.default_quantization().await,
     };
     bars.cancel();
     // The bars are gone either way; a panic while drawing must not hide the run's own outcome.
@@ -77,60 +84,134 @@ pub async fn quantize(config: RunConfig, stop: CancellationToken) -> Result<(u8,
     outcome
 }
 
-async fn accuracy_aware(
-    config: &RunConfig,
-    prepared: &Prepared,
-    cluster: &Cluster,
-    witness: &Witness,
-    output: &OutputDir,
+/// One run: what is asked, with what, by whom, to where.
+struct Job<'a> {
+    config: &'a RunConfig,
+    prepared: &'a Prepared,
+    cluster: &'a Cluster,
+    witness: &'a Witness,
+    output: &'a OutputDir,
     started: Instant,
-) -> Result<(u8, String), RunError> {
-    let mut parameters = config.request.parameters.clone();
-    let transformed = transformed(prepared, cluster, &parameters).await?;
-    let subject = Subject::of(prepared, transformed.as_ref());
-    if let Some(transformed) = &transformed {
-        parameters.quantization.clone_from(&transformed.parameters);
-    }
-    let problem = Problem {
-        graph: subject.graph,
-        calibration: subject.calibration.clone(),
-        validation: subject.validation.clone(),
-        baseline: Some(prepared.validation_set.workload),
-        metrics: &prepared.metrics,
-        labels: None,
-    };
-    let mut conclusion = run(cluster, &problem, &parameters, witness).await?;
-    if let Some(transformed) = &transformed {
-        conclusion.record.add_transformations(transformed);
-    }
-    let overview = overview(&config.request, prepared.model_digest, &conclusion);
-    let code = if conclusion.record.outcome.is_met() { exit::SUCCESS } else { config.goal_missed_exit_code };
-    let finished =
-        Finished { scheme: conclusion.scheme, reverted: conclusion.reverted, record: conclusion.record, overview };
-    let text = write_results(config, prepared, &subject, cluster, witness, output, started, &finished)?;
-    Ok((code, text))
 }
 
-async fn default_quantization(
-    config: &RunConfig,
-    prepared: &Prepared,
-    cluster: &Cluster,
-    witness: &Witness,
-    output: &OutputDir,
-    started: Instant,
-) -> Result<(u8, String), RunError> {
-    let parameters = &config.request.parameters;
-    parameters.check()?;
-    let transformed = transformed(prepared, cluster, parameters).await?;
-    let subject = Subject::of(prepared, transformed.as_ref());
-    let quantization = transformed.as_ref().map_or(&parameters.quantization, |transformed| &transformed.parameters);
-    let (graph, set) = (subject.graph, &subject.calibration);
-    let quantized = calibrate_and_quantize(cluster, graph, set, quantization, parameters.mode).await?;
-    let overview = default_overview(&config.request, prepared.model_digest, &quantized.scheme);
-    let finished =
-        Finished { scheme: Some(quantized.scheme), reverted: Vec::new(), record: quantized.corrections, overview };
-    let text = write_results(config, prepared, &subject, cluster, witness, output, started, &finished)?;
-    Ok((exit::SUCCESS, text))
+impl Job<'_> {
+    async fn accuracy_aware(&self) -> Result<(u8, String), RunError> {
+        let Job { config, prepared, cluster, .. } = *self;
+        let mut parameters = config.request.parameters.clone();
+        let transformed = transformed(prepared, cluster, &parameters).await?;
+        let subject = Subject::of(prepared, transformed.as_ref());
+        if let Some(transformed) = &transformed {
+            parameters.quantization.clone_from(&transformed.parameters);
+        }
+        let labels = labels(prepared);
+        let problem = Problem {
+            graph: subject.graph,
+            calibration: subject.calibration.clone(),
+            validation: subject.validation.clone(),
+            baseline: Some(prepared.validation_set.workload),
+            metrics: &prepared.metrics,
+            labels: labels.as_deref(),
+        };
+        let mut conclusion = run(cluster, &problem, &parameters, self.witness).await?;
+        if let Some(transformed) = &transformed {
+            conclusion.record.add_transformations(transformed);
+        }
+        let overview = overview(&config.request, prepared.model_digest, &conclusion);
+        let code = if conclusion.record.outcome.is_met() { exit::SUCCESS } else { config.goal_missed_exit_code };
+        let finished =
+            Finished { scheme: conclusion.scheme, reverted: conclusion.reverted, record: conclusion.record, overview };
+        let text = self.write_results(&subject, &finished)?;
+        Ok((code, text + &self.measured(&subject, &finished).await?))
+    }
+
+    async fn default_quantization(&self) -> Result<(u8, String), RunError> {
+        let Job { config, prepared, cluster, .. } = *self;
+        let parameters = &config.request.parameters;
+        parameters.check()?;
+        let transformed = transformed(prepared, cluster, parameters).await?;
+        let subject = Subject::of(prepared, transformed.as_ref());
+        let quantization = transformed.as_ref().map_or(&parameters.quantization, |transformed| &transformed.parameters);
+        let (graph, set) = (subject.graph, &subject.calibration);
+        let quantized = calibrate_and_quantize(cluster, graph, set, quantization, parameters.mode).await?;
+        let overview = default_overview(&config.request, prepared.model_digest, &quantized.scheme);
+        let finished =
+            Finished { scheme: Some(quantized.scheme), reverted: Vec::new(), record: quantized.corrections, overview };
+        let text = self.write_results(&subject, &finished)?;
+        Ok((exit::SUCCESS, text + &self.measured(&subject, &finished).await?))
+    }
+
+    /// Where `--evaluate` asks for them, all metrics of the written model on the whole validation data.
+    async fn measured<R>(&self, subject: &Subject<'_>, finished: &Finished<R>) -> Result<String, RunError> {
+        if !self.config.evaluate {
+            return Ok(String::new());
+        }
+        let (set, candidate) = match &finished.scheme {
+            None => (&self.prepared.validation_set, Candidate::baseline()),
+            Some(scheme) => {
+                let json =
+                    serde_json::to_vec(scheme).map_err(|source| RunError::Json { what: "the scheme", source })?;
+                let scheme = self.cluster.publish(json).await.map_err(CoreError::from)?;
+                (&subject.validation, Candidate { scheme: Some(scheme), reverted: finished.reverted.clone() })
+            }
+        };
+        let lines = measure(self.cluster, self.prepared, set, Stage::Validation, candidate).await?;
+        Ok(format!("\n{lines}"))
+    }
+
+    fn write_results<R: Serialize + Clone>(
+        &self,
+        subject: &Subject<'_>,
+        finished: &Finished<R>,
+    ) -> Result<String, RunError> {
+        let Job { config, prepared, cluster, witness, output, started } = *self;
+        let request = &config.request;
+        let reverted: BTreeSet<GroupId> = finished.reverted.iter().copied().collect();
+        let model = match &finished.scheme {
+            Some(scheme) => subject.model.export_qdq(scheme, &reverted, subject.graph).map_err(RunError::Export)?,
+            None => prepared.model.to_bytes(),
+        };
+        let mut files: Vec<PathBuf> = vec![output.write(&format!("{}.onnx", request.model_name), &model)?];
+        if let Some(scheme) = finished.scheme.as_ref().filter(|_| request.dump_intermediate_model) {
+            let uncorrected = Scheme { biases: BTreeMap::new(), ..scheme.clone() };
+            let model = subject.model.export_qdq(&uncorrected, &BTreeSet::new(), subject.graph);
+            files.push(output.write(INTERMEDIATE_MODEL, &model.map_err(RunError::Export)?)?);
+        }
+        let json = |what, source| RunError::Json { what, source };
+        if let Some(scheme) = &finished.scheme {
+            let file = SchemeFile { scheme, reverted: &finished.reverted };
+            let text = serde_json::to_vec_pretty(&file).map_err(|source| json("the scheme", source))?;
+            files.push(output.write(SCHEME_JSON, &text)?);
+        }
+        let timings = timings(cluster, witness, started);
+        let validation = info(&request.validation, &prepared.validation);
+        let calibration = match (&request.calibration, &prepared.calibration) {
+            (Some(settings), Some(data)) => info(settings, data),
+            _ => validation.clone(),
+        };
+        let report = Report {
+            schema: REPORT_SCHEMA,
+            engine: EngineInfo::current(),
+            model: ModelInfo { name: request.model_name.clone(), digest: prepared.model_digest },
+            data: DataInfo { validation, calibration },
+            parameters: request.clone(),
+            outcome: finished.overview.outcome,
+            run: finished.record.clone(),
+            timings: timings.clone(),
+        };
+        let text = report.to_json().map_err(|source| json("the report", source))?;
+        files.push(output.write(REPORT_JSON, &text)?);
+        files.push(output.write(REPORT_HTML, render_html(&finished.overview, &timings).as_bytes())?);
+        Ok(summary(&finished.overview, &timings, &files))
+    }
+}
+
+/// Class labels of the validation samples, where all have one.
+fn labels(prepared: &Prepared) -> Option<Vec<u32>> {
+    let label = |annotation: &Annotation| match annotation {
+        Annotation::Label(label) => Some(*label),
+        _ => None,
+    };
+    prepared.validation.manifest.samples.iter().map(|sample| label(&sample.annotation)).collect()
 }
 
 /// The model that is quantized: the user's, or what transformations made of it.
@@ -170,57 +251,6 @@ async fn transformed(
         validation: &prepared.validation_workload,
     };
     Ok(transform(cluster, &source, &parameters.quantization, parameters.mode).await?)
-}
-
-#[allow(clippy::too_many_arguments, reason = "a run has these parts")]
-fn write_results<R: Serialize + Clone>(
-    config: &RunConfig,
-    prepared: &Prepared,
-    subject: &Subject<'_>,
-    cluster: &Cluster,
-    witness: &Witness,
-    output: &OutputDir,
-    started: Instant,
-    finished: &Finished<R>,
-) -> Result<String, RunError> {
-    let request = &config.request;
-    let reverted: BTreeSet<GroupId> = finished.reverted.iter().copied().collect();
-    let model = match &finished.scheme {
-        Some(scheme) => subject.model.export_qdq(scheme, &reverted, subject.graph).map_err(RunError::Export)?,
-        None => prepared.model.to_bytes(),
-    };
-    let mut files: Vec<PathBuf> = vec![output.write(&format!("{}.onnx", request.model_name), &model)?];
-    if let Some(scheme) = finished.scheme.as_ref().filter(|_| request.dump_intermediate_model) {
-        let uncorrected = Scheme { biases: BTreeMap::new(), ..scheme.clone() };
-        let model = prepared.model.export_qdq(&uncorrected, &BTreeSet::new(), &prepared.graph);
-        files.push(output.write(INTERMEDIATE_MODEL, &model.map_err(RunError::Export)?)?);
-    }
-    let json = |what, source| RunError::Json { what, source };
-    if let Some(scheme) = &finished.scheme {
-        let file = SchemeFile { scheme, reverted: &finished.reverted };
-        let text = serde_json::to_vec_pretty(&file).map_err(|source| json("the scheme", source))?;
-        files.push(output.write(SCHEME_JSON, &text)?);
-    }
-    let timings = timings(cluster, witness, started);
-    let validation = info(&request.validation, &prepared.validation);
-    let calibration = match (&request.calibration, &prepared.calibration) {
-        (Some(settings), Some(data)) => info(settings, data),
-        _ => validation.clone(),
-    };
-    let report = Report {
-        schema: REPORT_SCHEMA,
-        engine: EngineInfo::current(),
-        model: ModelInfo { name: request.model_name.clone(), digest: prepared.model_digest },
-        data: DataInfo { validation, calibration },
-        parameters: request.clone(),
-        outcome: finished.overview.outcome,
-        run: finished.record.clone(),
-        timings: timings.clone(),
-    };
-    let text = report.to_json().map_err(|source| json("the report", source))?;
-    files.push(output.write(REPORT_JSON, &text)?);
-    files.push(output.write(REPORT_HTML, render_html(&finished.overview, &timings).as_bytes())?);
-    Ok(summary(&finished.overview, &timings, &files))
 }
 
 fn info(settings: &crate::config::DatasetConfig, data: &super::data::PublishedData) -> DatasetInfo {

@@ -38,8 +38,14 @@ fn parse_filter(filter: &str) -> Result<EnvFilter, LogError> {
     if filter.contains(['=', ',']) {
         return EnvFilter::try_new(filter).map_err(|error| refuse(error.to_string()));
     }
+    // POT's words for what has another name here.
+    let word = match filter {
+        "CRITICAL" => "error",
+        "WARNING" => "warn",
+        word => word,
+    };
     let level: tracing::level_filters::LevelFilter =
-        filter.parse().map_err(|_| refuse("there is no such level".to_owned()))?;
+        word.parse().map_err(|_| refuse("there is no such level".to_owned()))?;
     let others = level.min(tracing::level_filters::LevelFilter::WARN);
     let own = ["holdfast", "holdfast_core", "holdfast_worker"].map(|name| format!("{name}={level}")).join(",");
     EnvFilter::try_new(format!("{others},{own}")).map_err(|error| refuse(error.to_string()))
@@ -55,6 +61,9 @@ mod tests {
         assert!(filter.contains("holdfast=debug") && filter.contains("warn"), "{filter}");
         let filter = parse_filter("error").expect("a level").to_string();
         assert!(filter.contains("holdfast=error") && !filter.contains("warn"), "{filter}");
+        for (pot, own) in [("CRITICAL", "error"), ("ERROR", "error"), ("WARNING", "warn"), ("DEBUG", "debug")] {
+            assert_eq!(parse_filter(pot).expect("POT's").to_string(), parse_filter(own).expect("ours").to_string());
+        }
     }
 
     #[test]

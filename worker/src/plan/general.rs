@@ -203,7 +203,7 @@ pub enum RowFunction {
 }
 
 /// Quant params of slices of a row-major tensor.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub struct Slices {
     /// Elements of a slice that lie together.
     pub inner: usize,
@@ -218,7 +218,7 @@ pub struct Slices {
 }
 
 /// Extents of a recurrent layer.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub struct Recurrent {
     /// Cell.
     pub cell: Cell,

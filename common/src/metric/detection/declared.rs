@@ -150,9 +150,9 @@ fn read_ssd(adapter: &mut Parameters<'_>) -> Result<Ssd, DeclarationError> {
             _ => return adapter.refuse("priors", "should list centre x, centre y, width and height of every prior"),
         },
     };
-    let variances = match variances.as_slice() {
-        &[centre, size] => Variances { centre, size },
-        &[x, y, width, height] if x == y && width == height => Variances { centre: x, size: width },
+    let variances = match *variances.as_slice() {
+        [centre, size] => Variances { centre, size },
+        [x, y, width, height] if x == y && width == height => Variances { centre: x, size: width },
         _ => return adapter.refuse("variance", "should be two numbers: for centres and for sizes"),
     };
     match (boxes_out, scores_out) {

@@ -163,21 +163,19 @@ impl YoloAnchors {
                 if objectness <= threshold {
                     continue;
                 }
-                let (offset, size): (fn(f64) -> f64, fn(f64, bool) -> f64) = match self.head {
-                    AnchorHead::Exponential => (|share| share, |t, _| libm::exp(t)),
-                    AnchorHead::Squared => (
-                        |share| 2.0 * share - 0.5,
-                        |t, is_raw| {
-                            let share = if is_raw { sigmoid(t) } else { t };
-                            4.0 * share * share
-                        },
-                    ),
+                let offset = |index: usize| match self.head {
+                    AnchorHead::Exponential => squash(of(index)),
+                    AnchorHead::Squared => 2.0 * squash(of(index)) - 0.5,
+                };
+                let factor = |index: usize| match self.head {
+                    AnchorHead::Exponential => libm::exp(of(index)),
+                    AnchorHead::Squared => 4.0 * squash(of(index)) * squash(of(index)),
                 };
                 let corners = corners_of_centre(
-                    ((cell % columns) as f64 + offset(squash(of(0)))) / columns as f64,
-                    ((cell / columns) as f64 + offset(squash(of(1)))) / rows as f64,
-                    size(of(2), self.is_raw) * anchor_width / width,
-                    size(of(3), self.is_raw) * anchor_height / height,
+                    ((cell % columns) as f64 + offset(0)) / columns as f64,
+                    ((cell / columns) as f64 + offset(1)) / rows as f64,
+                    factor(2) * anchor_width / width,
+                    factor(3) * anchor_height / height,
                 );
                 let score = |class: usize| objectness * squash(of(5 + class));
                 add(&mut detections, corners, numbers - 5, self.is_multi_label, threshold, score);

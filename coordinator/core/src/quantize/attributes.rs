@@ -55,7 +55,9 @@ pub(super) fn attributes(graph: &Graph, id: OpId) -> Attributes {
             ("block_size", json!(block)),
             ("mode", json!(if *column_row_depth { "CRD" } else { "DCR" })),
         ],
-        OpKind::ArgMax { axis, keep_dims } => vec![("axis", json!(axis)), ("keepdims", json!(keep_dims))],
+        OpKind::ArgMax { axis, keep_dims, last, .. } => {
+            vec![("axis", json!(axis)), ("keepdims", json!(keep_dims)), ("select_last_index", json!(last))]
+        }
         OpKind::Binary(_)
         | OpKind::GlobalAveragePool
         | OpKind::GlobalMaxPool
@@ -63,7 +65,8 @@ pub(super) fn attributes(graph: &Graph, id: OpId) -> Attributes {
         | OpKind::Reshape
         | OpKind::Expand
         | OpKind::Cast
-        | OpKind::Where => Vec::new(),
+        | OpKind::Where
+        | OpKind::General(_) => Vec::new(),
     }
 }
 

@@ -10,6 +10,7 @@ mod device_tests;
 #[cfg(test)]
 mod estimator_tests;
 pub mod estimators;
+pub mod explain;
 mod full_bias;
 #[cfg(test)]
 mod full_bias_tests;

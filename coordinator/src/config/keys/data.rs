@@ -172,7 +172,7 @@ pub(in crate::config) static METRIC: Section = Section {
 };
 
 /// `annotation_conversion`, by converter.
-pub(in crate::config) static CONVERSIONS: [&Section; 3] = [
+pub(in crate::config) static CONVERSIONS: [&Section; 5] = [
     &Section::new(
         "imagenet",
         "a text file of lines `file index`",
@@ -207,13 +207,33 @@ pub(in crate::config) static CONVERSIONS: [&Section; 3] = [
             foreign("images_dir", Kind::Any, "Changes nothing: images lie in data_source"),
         ],
     ),
+    &Section::new(
+        "common_semantic_segmentation",
+        "a PNG class map an image",
+        &[
+            required("masks_dir", Kind::Text, "\"masks\"", "Their folder"),
+            LABELS_FILE,
+            META_FILE,
+            foreign("images_dir", Kind::Any, "Changes nothing: images lie in data_source"),
+        ],
+    ),
+    &Section::new(
+        "character_recognition",
+        "a text file of lines `file text`",
+        &[
+            required("annotation_file", Kind::Text, "\"texts.txt\"", "The file"),
+            LABELS_FILE,
+            META_FILE,
+            foreign("images_dir", Kind::Any, "Changes nothing: files are relative to data_source"),
+        ],
+    ),
 ];
 
 const LABELS_FILE: Key = foreign("labels_file", Kind::Any, "Changes nothing: class names do not change a metric");
 const META_FILE: Key = foreign("dataset_meta_file", Kind::Any, "Changes nothing: class names do not change a metric");
 
 /// Steps of preprocessing, by type.
-pub(in crate::config) static STEPS: [&Section; 6] = [
+pub(in crate::config) static STEPS: [&Section; 8] = [
     &Section::new(
         "resize",
         "resizes an image",
@@ -241,6 +261,8 @@ pub(in crate::config) static STEPS: [&Section; 6] = [
     ),
     &Section::new("bgr_to_rgb", "turns the order of channels round", &[]),
     &Section::new("rgb_to_bgr", "turns the order of channels round", &[]),
+    &Section::new("bgr_to_gray", "makes one channel, rounded as Pillow does", &[]),
+    &Section::new("rgb_to_gray", "makes one channel, rounded as Pillow does", &[]),
     &Section::new("grayscale", "makes one channel (Pillow's L)", &[]),
     &Section::new(
         "normalization",
