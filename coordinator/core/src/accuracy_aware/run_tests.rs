@@ -76,6 +76,7 @@ fn the_baseline_is_that_of_the_model_as_it_was_given() {
         validation: transformed.clone(),
         baseline: Some(given.workload),
         metrics: &metrics,
+        labels: None,
     };
     run_ready(run(&evaluator, &problem, &Parameters::default(), &Silent)).expect("a conclusion");
     let asked = evaluator.asked.lock().expect("no test thread panicked");
