@@ -96,6 +96,7 @@ impl Model {
         graph.node = nodes;
         graph.input = inputs;
         graph.output = outputs;
+        // A scheme that the file carried was made for the constants before the edit.
         Ok(Model { proto, constants, inputs: self.inputs.clone(), opset: self.opset, embedded: None })
     }
 }

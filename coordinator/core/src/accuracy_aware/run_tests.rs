@@ -58,6 +58,35 @@ fn even(_: u32, _: bool) -> f64 {
     1.0
 }
 
+#[test]
+fn the_baseline_is_that_of_the_model_as_it_was_given() {
+    let graph = chain(&["a", "b"]);
+    let metrics = table_metrics(&[("quality", HigherBetter)]);
+    let evaluator = TableEvaluator::new(|stage, evaluation, published| {
+        if stage == Stage::Calibration {
+            return statistics_answer(evaluation, published, plain_statistics);
+        }
+        let value = if evaluation.candidate.scheme.is_some() { 0.5 } else { 1.0 };
+        vec![SampleResult { parts: vec![vec![value, value]] }; evaluation.samples.len()]
+    });
+    let (given, transformed) = (samples(b"given", 20), samples(b"transformed", 20));
+    let problem = Problem {
+        graph: &graph,
+        calibration: samples(b"calibration", 4),
+        validation: transformed.clone(),
+        baseline: Some(given.workload),
+        metrics: &metrics,
+        labels: None,
+    };
+    run_ready(run(&evaluator, &problem, &Parameters::default(), &Silent)).expect("a conclusion");
+    let asked = evaluator.asked.lock().expect("no test thread panicked");
+    let others = asked.iter().filter(|(stage, _)| *stage != Stage::Calibration);
+    for (stage, evaluation) in others.flat_map(|(stage, batch)| batch.iter().map(move |one| (stage, one))) {
+        let expected = if *stage == Stage::Baseline { given.workload } else { transformed.workload };
+        assert_eq!(evaluation.workload, expected, "{stage}");
+    }
+}
+
 fn with_baseline(value: f64) -> Parameters {
     let metrics = vec![MetricParameters { name: "quality".to_owned(), baseline_value: Some(value) }];
     Parameters { metrics, ..Default::default() }

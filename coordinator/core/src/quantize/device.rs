@@ -6,8 +6,20 @@ use holdfast_common::graph::{BinaryKind, Graph, OpId, OpKind, ReduceKind, Tensor
 use std::collections::BTreeSet;
 
 /// Whether operations of this kind stay float in attention models. Matrix extensions multiply in int8 as well.
-pub(super) fn stays_float_in_transformers(kind: &OpKind, device: TargetDevice) -> bool {
+///
+/// The default mode adds divisions, comparisons and averages, as POT's successor does: the division of attention scores
+/// has their whole range, and quantizing it costs an encoder of sentences a point of accuracy for no speed.
+pub(super) fn stays_float_in_transformers(kind: &OpKind, device: TargetDevice, mode: Mode) -> bool {
     match kind {
+        OpKind::Binary(
+            BinaryKind::Div
+            | BinaryKind::Equal
+            | BinaryKind::Less
+            | BinaryKind::LessOrEqual
+            | BinaryKind::Greater
+            | BinaryKind::GreaterOrEqual,
+        )
+        | OpKind::AveragePool(_) => mode == Mode::Default,
         OpKind::Binary(BinaryKind::Mul) => device != TargetDevice::CpuSpr,
         OpKind::Binary(BinaryKind::Add | BinaryKind::Pow | BinaryKind::Sub)
         | OpKind::Reduce { kind: ReduceKind::Mean, .. } => true,

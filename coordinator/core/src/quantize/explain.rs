@@ -70,7 +70,7 @@ pub fn explain(
     let reason = |id: OpId| {
         if parameters.ignored.skip_model || by_user.contains(&id) {
             FloatReason::Ignored
-        } else if is_transformer && stays_float_in_transformers(&graph.op(id).kind, parameters.target_device) {
+        } else if is_transformer && stays_float_in_transformers(&graph.op(id).kind, parameters.target_device, mode) {
             FloatReason::ModelType
         } else if by_pattern.contains(&id) {
             FloatReason::Pattern

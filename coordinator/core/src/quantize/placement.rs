@@ -71,7 +71,7 @@ fn roles(graph: &Graph, parameters: &QuantizationParameters, mode: Mode) -> Resu
     let mut roles: Vec<Role> = graph.ops().map(|(id, _)| role(graph, id)).collect();
     ignored.extend(ignored_by_pattern(graph));
     if parameters.model_type == Some(ModelType::Transformer) {
-        let stays_float = |kind| stays_float_in_transformers(kind, parameters.target_device);
+        let stays_float = |kind| stays_float_in_transformers(kind, parameters.target_device, mode);
         ignored.extend(graph.ops().filter(|(_, op)| stays_float(&op.kind)).map(|(id, _)| id));
     }
     for id in ignored {

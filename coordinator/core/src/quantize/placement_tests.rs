@@ -390,6 +390,23 @@ fn transformers_keep_element_wise_arithmetic_float_and_products_of_activations_s
 }
 
 #[test]
+fn divisions_in_transformers_are_quantized_only_in_compat_mode() {
+    let mut b = GraphBuilder::default();
+    let x = b.input("x", &[4, 4]);
+    let y = b.unary("y", UnaryKind::Tanh, x);
+    let scores = b.op("scores", OpKind::MatMul, &[x, y], &[4, 4]);
+    let scaled = b.scalar("scaled", BinaryKind::Div, scores, 8.0);
+    let graph = b.finish(&[scaled]);
+    let parameters = QuantizationParameters { model_type: Some(ModelType::Transformer), ..Default::default() };
+    let quantized = |mode| {
+        let placement = place(&graph, &parameters, mode).expect("a placement");
+        placement.groups.into_iter().flat_map(|group| group.operations).collect::<Vec<_>>()
+    };
+    assert_eq!(quantized(Mode::Default), ["scores"]);
+    assert_eq!(quantized(Mode::Compat), ["scores", "scaled"]);
+}
+
+#[test]
 fn arithmetic_on_the_model_input_stays_float() {
     let mut b = GraphBuilder::default();
     let x = b.input("x", &[1, 3, 4, 4]);

@@ -249,7 +249,8 @@ fn operations_that_stay_float_and_shared_weights_are_left_alone() {
     let mut shared = attention(false);
     let (q, k) = (shared.find_op("q").expect("q"), shared.find_op("k").expect("k"));
     let weights = shared.ops[q.0].inputs[1];
-    shared.ops[k.0].inputs[1] = weights;
+    let unread = std::mem::replace(&mut shared.ops[k.0].inputs[1], weights);
+    shared.tensors[unread.0].consumers.clear();
     shared.tensors[weights.0].consumers.push((k, 1));
     let plan = SmoothQuant::of(&shared, &transformer(), Mode::Default, 0.95).expect("a plan");
     assert!(plan.wanted().is_empty());
