@@ -4,6 +4,7 @@
 
 pub mod dataset;
 pub mod digest;
+pub mod distance;
 pub mod evaluation;
 pub mod graph;
 pub mod metric;
@@ -15,4 +16,4 @@ pub mod scheme;
 pub use digest::Digest;
 
 /// The version of the arithmetic: part of every memo key, raised whenever a result bit of any evaluation can change.
-pub const ENGINE_SEMANTICS: u32 = 1;
+pub const ENGINE_SEMANTICS: u32 = 2;

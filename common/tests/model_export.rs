@@ -184,6 +184,18 @@ fn a_corrected_bias_counts_only_while_its_operation_is_quantized() {
 }
 
 #[test]
+fn a_corrected_bias_of_an_operation_in_no_group_is_a_float_constant() {
+    let quantizers = two_products_scheme().quantizers[..2].to_vec();
+    let mut scheme = scheme(quantizers, &[&["a"]]);
+    scheme.biases.insert("b".to_owned(), vec![0.25, -0.5]);
+    for reverted in [&[] as &[u32], &[0]] {
+        let exported = Exported(export(&two_products(), &scheme, reverted).unwrap());
+        let bias = &exported.node("b").input[2];
+        assert_eq!(exported.constant(bias), Some(floats(&[2], &[0.25, -0.5])));
+    }
+}
+
+#[test]
 fn only_the_listed_readers_of_a_tensor_see_its_codes() {
     let build = Build::new(13)
         .input("x", &[1, 2])

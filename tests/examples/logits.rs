@@ -1,20 +1,21 @@
 //! Runs a model over an array of samples and writes its first output: what the parity and speed scripts drive.
 //!
 //! Usage: `logits MODEL INPUTS.npy OUTPUTS.npy [--scheme FILE] [--reverted 1,2] [--isa NAME] [--repeat N] [--profile N]`.
-//! The inputs are float32 with one sample per first index. Prints the median milliseconds a sample took on one thread,
+//! INPUTS is one array a model input, joined by commas, with one sample per first index. Prints the median milliseconds a sample took on one thread,
 //! from its floats in the plan's own layout to its results in theirs. `--repeat N` instead reads numbers of seconds
 //! from standard input, one a line, and answers each by running samples for that long and printing the CPU
 //! milliseconds one took, so that a script can take turns with other engines; N samples are run before the first.
 //! `--profile N` prints where the time of N runs over all samples went.
 
-use holdfast_common::graph::Graph;
+use holdfast_common::graph::{DataType, Graph, TensorData};
 use holdfast_common::model::Model;
 use holdfast_common::onnx::NoExternalData;
 use holdfast_common::scheme::{GroupId, Scheme};
 use holdfast_kernels::Isa;
-use holdfast_worker::plan::{PackedCache, Plan, PlanError, Variant};
-use ndarray::{ArrayD, Axis};
-use std::collections::{BTreeMap, BTreeSet};
+use holdfast_tests::arrays::Samples;
+use holdfast_worker::plan::{PackedCache, Plan, PlanError, Port, PortBuffer, Variant};
+use ndarray::Axis;
+use std::collections::BTreeSet;
 use std::error::Error;
 use std::io::{BufRead, Write};
 use std::time::{Duration, Instant};
@@ -47,11 +48,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     let [model, inputs, outputs] = plain.as_slice() else { return Err(USAGE.into()) };
     let model = Model::load(&std::fs::read(model)?, &NoExternalData)?;
-    let inputs: ArrayD<f32> = ndarray_npy::read_npy(inputs)?;
-    let mut shape = inputs.shape().to_vec();
-    shape[0] = 1;
-    let input = model.inputs().first().ok_or("the model has no input")?;
-    let graph = model.graph(&BTreeMap::from([(input.name.clone(), shape)]))?;
+    let inputs = Samples::read(&model, inputs)?;
+    let graph = model.graph(inputs.shapes())?;
     let digest = scheme.as_ref().map(Scheme::digest).transpose()?;
     let variant = match (&scheme, digest) {
         (Some(scheme), Some(digest)) => Variant::Quantized { scheme, digest, reverted: &reverted },
@@ -86,27 +84,52 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Every sample as the plan wants it in its buffer.
-fn laid_out(plan: &Plan, inputs: &ArrayD<f32>) -> Result<Vec<Vec<f32>>, Box<dyn Error>> {
-    let port = plan.inputs().first().ok_or("the model has no input")?;
-    let place = |sample: ndarray::ArrayViewD<'_, f32>| {
-        let mut buffer = vec![0.0; port.placement.image.end()];
-        port.placement.scatter(sample.iter().copied(), &mut buffer);
-        buffer
+/// One sample's inputs as a plan wants them in its buffers, in model order.
+type LaidOut = Vec<Block>;
+
+/// One input's elements.
+enum Block {
+    Floats(Vec<f32>),
+    Integers(Vec<i64>),
+}
+
+/// Every sample as the plan wants it in its buffers.
+fn laid_out(plan: &Plan, inputs: &Samples) -> Result<Vec<LaidOut>, Box<dyn Error>> {
+    let place = |(port, data): (&Port, TensorData)| {
+        let elements = port.placement.image.end();
+        if port.data_type == DataType::F32 {
+            let mut values = vec![0.0; elements];
+            port.write(&data, PortBuffer::F32(&mut values))?;
+            return Ok(Block::Floats(values));
+        }
+        let mut values = vec![0; elements];
+        port.write(&data, PortBuffer::I64(&mut values))?;
+        Ok::<_, PlanError>(Block::Integers(values))
     };
-    Ok(inputs.axis_iter(Axis(0)).map(place).collect())
+    let all = inputs.all().into_iter().map(|sample| plan.inputs().iter().zip(sample).map(place).collect());
+    Ok(all.collect::<Result<_, _>>()?)
+}
+
+/// Copies a laid out input.
+fn fill(plan: &Plan, sample: &LaidOut, port: &Port, buffer: PortBuffer<'_>) {
+    let position = plan.inputs().iter().position(|input| input.tensor == port.tensor);
+    match (position.map(|position| &sample[position]), buffer) {
+        (Some(Block::Floats(values)), PortBuffer::F32(buffer)) => buffer[..values.len()].copy_from_slice(values),
+        (Some(Block::Integers(values)), PortBuffer::I64(buffer)) => buffer[..values.len()].copy_from_slice(values),
+        _ => {}
+    }
 }
 
 /// Runs one laid out sample; `read` also gets the time from `start` to the end of the computation.
 fn run<R>(
     plan: &Plan,
-    sample: &[f32],
+    sample: &LaidOut,
     read: impl FnOnce(&holdfast_worker::plan::Finished<'_>, Duration) -> R,
     start: Instant,
 ) -> Result<R, PlanError> {
     plan.run(
-        |_, buffer| {
-            buffer[..sample.len()].copy_from_slice(sample);
+        |port, buffer| {
+            fill(plan, sample, port, buffer);
             Ok(())
         },
         |finished| {
@@ -117,7 +140,7 @@ fn run<R>(
 }
 
 /// Answers every line of standard input, a number of seconds, with the CPU milliseconds a sample took for that long.
-fn answer(plan: &Plan, samples: &[Vec<f32>], warm_up: usize) -> Result<(), Box<dyn Error>> {
+fn answer(plan: &Plan, samples: &[LaidOut], warm_up: usize) -> Result<(), Box<dyn Error>> {
     let mut turn = samples.iter().cycle();
     let mut next = || match turn.next() {
         Some(sample) => run(plan, sample, |_, _| (), Instant::now()),
@@ -147,12 +170,12 @@ fn cpu_nanoseconds() -> Result<u64, Box<dyn Error>> {
 }
 
 /// Prints every instruction with its share of the time, its multiply-accumulate operations and their rate.
-fn print_profile(plan: &Plan, graph: &Graph, samples: &[Vec<f32>], runs: usize) -> Result<(), Box<dyn Error>> {
+fn print_profile(plan: &Plan, graph: &Graph, samples: &[LaidOut], runs: usize) -> Result<(), Box<dyn Error>> {
     let mut seconds = Vec::new();
     for sample in samples.iter().cycle().take(runs.max(1) * samples.len()) {
         plan.run_timed(
-            |_, buffer| {
-                buffer[..sample.len()].copy_from_slice(sample);
+            |port, buffer| {
+                fill(plan, sample, port, buffer);
                 Ok::<(), PlanError>(())
             },
             &mut seconds,

@@ -1,7 +1,7 @@
 //! Makes a scheme from an array of calibration samples, without a cluster: what the speed and parity scripts quantize with.
 //!
-//! Usage: `scheme MODEL INPUTS.npy SCHEME.json [--preset mixed] [--weights pertensor] [--bias model]`. The inputs are float32 with one
-//! sample per first index.
+//! Usage: `scheme MODEL INPUTS.npy SCHEME.json [--preset mixed] [--weights pertensor] [--bias model]`. INPUTS is one
+//! array a model input, joined by commas, with one sample per first index.
 
 use holdfast_common::Digest;
 use holdfast_common::evaluation::{Evaluation, SampleIndex, SampleResult, StatisticSpec, Want};
@@ -11,12 +11,10 @@ use holdfast_common::onnx::NoExternalData;
 use holdfast_core::accuracy_aware::SampleSet;
 use holdfast_core::evaluator::{Evaluator, EvaluatorError, Stage};
 use holdfast_core::parameters::{Granularity, Mode, Preset, QuantizationParameters};
-use holdfast_core::quantize::calibration::Calibration;
-use holdfast_core::quantize::default_quantization::{quantize, wanted_statistics};
-use holdfast_core::quantize::placement::place;
+use holdfast_core::quantize::calibrate_and_quantize;
 use holdfast_kernels::Isa;
+use holdfast_tests::arrays::Samples;
 use holdfast_worker::plan::{Observation, PackedCache, Plan, PlanError, Variant};
-use ndarray::{ArrayD, Axis};
 use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
 use std::sync::Mutex;
@@ -31,7 +29,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             "--weights" if arguments.next().as_deref() == Some("pertensor") => {
                 parameters.weights.granularity = Some(Granularity::PerTensor);
             }
-            "--bias" if arguments.next().as_deref() == Some("model") => parameters.use_fast_bias = false,
+            "--bias" if arguments.next().as_deref() == Some("model") => parameters.threshold = Some(f64::MIN_POSITIVE),
             _ => plain.push(argument),
         }
     }
@@ -41,21 +39,15 @@ fn main() -> Result<(), Box<dyn Error>> {
         );
     };
     let model = Model::load(&std::fs::read(model)?, &NoExternalData)?;
-    let inputs: ArrayD<f32> = ndarray_npy::read_npy(inputs)?;
-    let mut shape = inputs.shape().to_vec();
-    shape[0] = 1;
-    let input = model.inputs().first().ok_or("the model has no input")?;
-    let graph = model.graph(&BTreeMap::from([(input.name.clone(), shape)]))?;
-    let placement = place(&graph, &parameters, Mode::Default)?;
-    let wanted = wanted_statistics(&graph, &placement, &parameters, Mode::Default);
+    let inputs = Samples::read(&model, inputs)?;
+    let graph = model.graph(inputs.shapes())?;
     let local = Local { graph, inputs, published: Mutex::new(BTreeMap::new()) };
     let workload = Digest::of(b"an array");
-    let samples = (0..local.inputs.shape()[0] as u32).map(SampleIndex).collect();
+    let samples = (0..local.inputs.count() as u32).map(SampleIndex).collect();
     let set = SampleSet { workload, samples };
     let runtime = tokio::runtime::Builder::new_current_thread().build()?;
-    let calibration = runtime.block_on(Calibration::collect(&local, &set, wanted))?;
-    let Local { graph, .. } = local;
-    let quantized = quantize(&graph, &placement, &calibration, &parameters, Mode::Default)?;
+    let quantized = calibrate_and_quantize(&local, &local.graph, &set, &parameters, Mode::Default);
+    let quantized = runtime.block_on(quantized)?;
     std::fs::write(output, serde_json::to_vec(&quantized.scheme)?)?;
     for group in &quantized.scheme.groups {
         println!("{}: {}", group.name, group.operations.join(", "));
@@ -66,7 +58,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 /// Takes statistics in this thread.
 struct Local {
     graph: Graph,
-    inputs: ArrayD<f32>,
+    inputs: Samples,
     published: Mutex<BTreeMap<Digest, Vec<u8>>>,
 }
 
@@ -80,18 +72,18 @@ impl Local {
         let isa = Isa::best();
         let plan = Plan::new(&self.graph, Variant::Baseline, isa, &PackedCache::default(), &observed)?;
         let mut samples = Vec::new();
-        for sample in self.inputs.axis_iter(Axis(0)) {
+        for sample in self.inputs.all() {
             samples.push(plan.run(
                 |port, buffer| {
-                    port.placement.scatter(sample.iter().copied(), buffer);
-                    Ok::<(), PlanError>(())
+                    let position = self.graph.inputs.iter().position(|input| *input == port.tensor).unwrap_or(0);
+                    port.write(&sample[position], buffer)
                 },
                 |finished| {
                     let parts = specs.iter().zip(&tensors).filter_map(|(spec, tensor)| {
                         let (placement, values) = finished.observed(*tensor)?;
                         Some(Observation { spec, placement, values }.take(isa))
                     });
-                    Ok(SampleResult { parts: parts.collect() })
+                    Ok::<_, PlanError>(SampleResult { parts: parts.collect() })
                 },
             )?);
         }
@@ -113,7 +105,7 @@ impl Evaluator for Local {
     ) -> Result<Vec<Vec<SampleResult>>, EvaluatorError> {
         let results = evaluations.iter().map(|evaluation| match &evaluation.want {
             Want::Statistics(list) => self.statistics(list).map_err(|error| error.to_string()),
-            Want::Contributions => Err("only statistics are taken here".to_owned()),
+            Want::Contributions | Want::Distance => Err("only statistics are taken here".to_owned()),
         });
         results.map(|result| result.map_err(|message| EvaluatorError::Failed { stage, message })).collect()
     }

@@ -48,7 +48,9 @@ impl Definition for Accuracy {
         if self.top_k == 0 { Err("top_k is 0; it must be at least 1".to_owned()) } else { Ok(()) }
     }
 
-    /// `[1]` for a hit, `[0]` for a miss. Of equal scores the class of lower index ranks first, so that top 1 is argmax.
+    /// `[1, margin]` for a hit, `[0, margin]` for a miss. Of equal scores the class of lower index ranks first, so that
+    /// top 1 is argmax. The margin is the label's score minus the `top_k`-th best other score; it takes no part in the
+    /// metric. Where every class is among the `top_k` it is infinite.
     fn contribution(
         &self,
         input: &Input,
@@ -61,15 +63,39 @@ impl Definition for Accuracy {
             return Err(input.output_error(format!("top_k is {}, but the model has {classes} classes", self.top_k)));
         }
         let label = input.label(annotation, scores.len())?;
-        Ok(vec![if ahead(&scores, label) < self.top_k { 1.0 } else { 0.0 }])
+        let score = scores[label];
+        let mut others: Vec<f32> = scores.iter().enumerate().filter(|&(i, _)| i != label).map(|(_, &s)| s).collect();
+        let margin = if self.top_k > others.len() {
+            f64::INFINITY
+        } else {
+            let (_, rival, _) = others.select_nth_unstable_by(self.top_k - 1, |a, b| b.total_cmp(a));
+            f64::from(score) - f64::from(*rival)
+        };
+        // Equal infinite scores have no distance; neither side is ahead by any.
+        let margin = if margin.is_nan() { 0.0 } else { margin };
+        Ok(vec![if ahead(&scores, label) < self.top_k { 1.0 } else { 0.0 }, margin])
     }
 
     fn sample_value(&self, contribution: &[f64]) -> Option<f64> {
         contribution.first().copied()
     }
 
+    fn best_contribution(&self, _known: &[f64]) -> Option<Vec<f64>> {
+        Some(vec![1.0, f64::INFINITY])
+    }
+
+    fn margin(&self, contribution: &[f64]) -> Option<f64> {
+        contribution.get(1).copied()
+    }
+
     fn fold(&self, input: &Input, contributions: &mut dyn Iterator<Item = &[f64]>) -> Result<f64, MetricError> {
-        input.mean(contributions)
+        let (mut hits, mut count) = (0.0, 0.0);
+        input.fold_each(contributions, |[hit, _margin]| {
+            hits += hit;
+            count += 1.0;
+            Ok(())
+        })?;
+        Ok(hits / count)
     }
 }
 
@@ -101,11 +127,11 @@ mod tests {
     #[test]
     fn accuracy_is_the_share_of_hits() {
         let top1 = metric(MetricDefinition::accuracy(1));
-        let contributions: [&[f64]; 4] = [&[1.0], &[0.0], &[1.0], &[1.0]];
+        let contributions: [&[f64]; 4] = [&[1.0, 0.5], &[0.0, -1.0], &[1.0, 2.0], &[1.0, f64::INFINITY]];
         assert_eq!(top1.fold(&mut contributions.into_iter()).unwrap(), 0.75);
         assert!(matches!(top1.fold(&mut [].into_iter()), Err(MetricError::Empty { .. })));
-        let broken: [&[f64]; 1] = [&[1.0, 2.0]];
-        assert!(matches!(top1.fold(&mut broken.into_iter()), Err(MetricError::Contribution { found: 2, .. })));
+        let broken: [&[f64]; 1] = [&[1.0]];
+        assert!(matches!(top1.fold(&mut broken.into_iter()), Err(MetricError::Contribution { found: 1, .. })));
     }
 
     #[test]
@@ -127,6 +153,28 @@ mod tests {
     #[test]
     fn spatial_axes_of_length_one_do_not_hide_the_classes() {
         let top1 = metric(MetricDefinition::accuracy(1));
-        assert_eq!(contribution(&*top1, &[1, 3, 1, 1], &[0.0, 3.0, 1.0], &Annotation::Label(1)).unwrap(), [1.0]);
+        assert_eq!(contribution(&*top1, &[1, 3, 1, 1], &[0.0, 3.0, 1.0], &Annotation::Label(1)).unwrap(), [1.0, 2.0]);
+    }
+
+    #[test]
+    fn margins_are_distances_to_the_score_that_decides() {
+        let margin = |top_k: usize, label: u32, scores: &[f32]| {
+            let metric = metric(MetricDefinition::accuracy(top_k));
+            let contribution = contribution(&*metric, &[1, scores.len()], scores, &Annotation::Label(label)).unwrap();
+            metric.margin(&contribution).unwrap()
+        };
+        let scores = [3.0, 1.0, 4.0, 1.5];
+        assert_eq!([0, 1, 2, 3].map(|label| margin(1, label, &scores)), [-1.0, -3.0, 1.0, -2.5]);
+        assert_eq!([0, 1, 2, 3].map(|label| margin(2, label, &scores)), [1.5, -2.0, 2.5, -1.5]);
+        assert_eq!(margin(4, 1, &scores), f64::INFINITY, "every class is among the best four");
+        assert_eq!(margin(1, 0, &[f32::INFINITY, f32::INFINITY]), 0.0);
+    }
+
+    #[test]
+    fn bounds_on_unseen_samples_never_make_accuracy_worse() {
+        let top1 = metric(MetricDefinition::accuracy(1));
+        let best = top1.best_contribution(&[0.0, -1.0]).unwrap();
+        let bound = top1.fold(&mut [best.as_slice(), &[0.0, -1.0], &best].into_iter()).unwrap();
+        assert_eq!(bound, 2.0 / 3.0);
     }
 }

@@ -48,6 +48,16 @@ pub(super) trait Definition: Clone + Send + Sync + 'static {
     /// The metric of one sample by itself; `None` where that means nothing.
     fn sample_value(&self, contribution: &[f64]) -> Option<f64>;
 
+    /// The best that any model could contribute for a sample, as [`Metric::best_contribution`] says.
+    fn best_contribution(&self, _known: &[f64]) -> Option<Vec<f64>> {
+        None
+    }
+
+    /// How far the sample is from being judged otherwise, as [`Metric::margin`] says.
+    fn margin(&self, _contribution: &[f64]) -> Option<f64> {
+        None
+    }
+
     /// Folds contributions, given in sample order, in f64 from left to right.
     fn fold(&self, input: &Input, contributions: &mut dyn Iterator<Item = &[f64]>) -> Result<f64, MetricError>;
 }
@@ -76,6 +86,14 @@ impl<D: Definition> Metric for Bound<D> {
 
     fn sample_value(&self, contribution: &[f64]) -> Option<f64> {
         self.definition.sample_value(contribution)
+    }
+
+    fn best_contribution(&self, known: &[f64]) -> Option<Vec<f64>> {
+        self.definition.best_contribution(known)
+    }
+
+    fn margin(&self, contribution: &[f64]) -> Option<f64> {
+        self.definition.margin(contribution)
     }
 
     fn fold(&self, contributions: &mut dyn Iterator<Item = &[f64]>) -> Result<f64, MetricError> {

@@ -139,6 +139,19 @@ pub trait Metric: Send + Sync {
     /// The metric of one sample by itself; `None` where that means nothing.
     fn sample_value(&self, contribution: &[f64]) -> Option<f64>;
 
+    /// The best that any model could contribute for a sample, told by what one model contributed for it; `None` where
+    /// there is no such bound. Where there is one, a fold never gets worse when a contribution is replaced by its bound,
+    /// so that a fold over some samples and the bounds of the others tells how good the metric can still become.
+    fn best_contribution(&self, _known: &[f64]) -> Option<Vec<f64>> {
+        None
+    }
+
+    /// How far the sample is from being judged otherwise, in the unit of the output: positive where it is right, negative
+    /// where it is wrong; `None` where samples are not right or wrong.
+    fn margin(&self, _contribution: &[f64]) -> Option<f64> {
+        None
+    }
+
     /// Folds contributions, given in sample order, in f64 from left to right.
     fn fold(&self, contributions: &mut dyn Iterator<Item = &[f64]>) -> Result<f64, MetricError>;
 }
@@ -252,7 +265,7 @@ mod tests {
             let definition = MetricDefinition::accuracy(1);
             build(&MetricSpec { name: "top1".to_owned(), output: Some(output.to_owned()), definition }).unwrap()
         };
-        assert_eq!(named("b").contribution(&outputs, &Annotation::Label(1)).unwrap(), [1.0]);
+        assert_eq!(named("b").contribution(&outputs, &Annotation::Label(1)).unwrap()[0], 1.0);
         let refusal = named("c").contribution(&outputs, &Annotation::Label(1)).unwrap_err().to_string();
         assert!(refusal.contains("no output `c`; it has `a`, `b`"), "{refusal}");
     }

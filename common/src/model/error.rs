@@ -167,6 +167,12 @@ pub enum ModelError {
         /// The model's inputs.
         known: String,
     },
+    /// An edit that does not belong to the model.
+    #[error("the edit does not fit the model: {reason}")]
+    Edit {
+        /// What does not fit.
+        reason: String,
+    },
     /// A scheme that does not belong to the model.
     #[error("the scheme does not fit the model: {reason}")]
     Scheme {

@@ -229,7 +229,11 @@ impl<'a> Exporter<'a> {
         if let Some(unknown) = self.scheme.biases.keys().find(|name| !self.ops.contains_key(name.as_str())) {
             return Err(misfit(format!("the scheme has a bias for `{unknown}`, which is no operation of the graph")));
         }
-        for name in self.quantized.clone() {
+        let in_groups = self.scheme.groups.iter().flat_map(|group| group.operations.iter());
+        let in_groups: BTreeSet<&str> = in_groups.map(String::as_str).collect();
+        let always_float = self.scheme.biases.keys().map(String::as_str).filter(|name| !in_groups.contains(name));
+        let names: BTreeSet<&str> = self.quantized.iter().copied().chain(always_float).collect();
+        for name in names {
             let id = *self.ops.get(name).ok_or_else(|| misfit(format!("the graph has no operation `{name}`")))?;
             let op = self.graph.op(id);
             let corrected = self.scheme.biases.get(name);

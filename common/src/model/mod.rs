@@ -7,6 +7,7 @@
 mod attributes;
 mod batch_norm;
 mod draft;
+mod edit;
 mod error;
 mod export;
 mod import;
@@ -16,6 +17,7 @@ mod operators;
 mod opset;
 mod shapes;
 
+pub use edit::{ConstantEdit, ModelEdit, Multiplication};
 pub use error::{ModelError, NodePlace};
 pub use shapes::SampleShapeError;
 

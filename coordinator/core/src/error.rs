@@ -3,6 +3,7 @@
 use crate::evaluator::{EvaluatorError, Stage};
 use holdfast_common::Digest;
 use holdfast_common::metric::MetricError;
+use holdfast_common::model::ModelError;
 use holdfast_common::quantization::params::ParamsError;
 
 /// A run cannot go on. Missing the goal is no error but an outcome.
@@ -88,6 +89,12 @@ pub enum CoreError {
         expected: Digest,
         /// The digest that came back.
         found: Digest,
+    },
+    /// A transformed model is none.
+    #[error("transform the model")]
+    Transformation {
+        /// What is wrong.
+        source: ModelError,
     },
     /// A value could not be written as JSON.
     #[error("a {what} could not be written as JSON: {source}")]

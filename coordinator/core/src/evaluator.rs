@@ -64,4 +64,8 @@ pub trait Evaluator {
         stage: Stage,
         evaluations: Vec<Evaluation>,
     ) -> impl Future<Output = Result<Vec<Vec<SampleResult>>, EvaluatorError>> + Send;
+
+    /// Evaluations that will probably be asked for next, likeliest first. Whoever has idle workers may begin them; no
+    /// answer depends on it. Each call replaces the list of the one before.
+    fn anticipate(&self, _stage: Stage, _evaluations: Vec<Evaluation>) {}
 }

@@ -11,6 +11,7 @@ pub mod quantize;
 pub mod record;
 pub mod schedule;
 pub mod seed;
+pub mod transform;
 
 #[cfg(test)]
 mod testing;

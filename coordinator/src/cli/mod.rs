@@ -6,10 +6,12 @@ mod request;
 #[cfg(test)]
 mod tests;
 mod values;
+mod words;
 
 pub use values::{Extent, ResizeTo};
+pub use words::{DropTypeArg, GranularityArg, ModeArg, PresetArg};
 
-use crate::config::{Algorithm, ConfigError, DropType, Granularity, Mode, Preset, RunRequest};
+use crate::config::{ConfigError, RunRequest};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
@@ -178,13 +180,13 @@ pub struct MethodArgs {
     pub max_drop: Option<f64>,
     /// Whether the drop is a difference or a share of the float model's metric [default: absolute]
     #[arg(long, value_name = "TYPE", conflicts_with = "config")]
-    pub drop_type: Option<DropType>,
+    pub drop_type: Option<DropTypeArg>,
     /// performance: symmetric activations; mixed: asymmetric ones [default: performance]
     #[arg(long, conflicts_with = "config")]
-    pub preset: Option<Preset>,
+    pub preset: Option<PresetArg>,
     /// Scales of weights [default: perchannel]
     #[arg(long, value_name = "KIND", conflicts_with = "config")]
-    pub weights_granularity: Option<Granularity>,
+    pub weights_granularity: Option<GranularityArg>,
     /// Calibration samples [default: 300]
     #[arg(long, value_name = "N", conflicts_with = "config")]
     pub stat_subset_size: Option<NonZeroUsize>,
@@ -196,7 +198,7 @@ pub struct MethodArgs {
     pub max_iter_num: Option<usize>,
     /// default, or compat for POT's decisions with their flaws; replaces the configuration's mode [default: default]
     #[arg(long)]
-    pub mode: Option<Mode>,
+    pub mode: Option<ModeArg>,
 }
 
 /// Algorithms by their short names.
@@ -302,12 +304,9 @@ impl EvaluateArgs {
 
 impl MethodArgs {
     fn replace_in(&self, mut request: RunRequest) -> RunRequest {
-        if let (Some(max_drop), Algorithm::AccuracyAwareQuantization(accuracy)) =
-            (self.max_drop, &mut request.algorithm)
-        {
-            accuracy.maximal_drop = max_drop;
-        }
-        request.mode = self.mode.unwrap_or(request.mode);
+        let parameters = &mut request.parameters;
+        parameters.maximal_drop = self.max_drop.unwrap_or(parameters.maximal_drop);
+        parameters.mode = self.mode.map_or(parameters.mode, Into::into);
         request
     }
 }
@@ -332,12 +331,12 @@ impl ClusterArgs {
         let beside = || output_dir.parent().unwrap_or(&output_dir).join(".holdfast");
         let state_dir = self.state_dir.clone().unwrap_or_else(beside);
         Ok(RunConfig {
-            request,
             output_dir,
             state_dir,
             listen: self.listen,
             embedded_workers: self.workers,
-            threads: self.threads,
+            threads: self.threads.or(request.threads),
+            request: request.settled(),
             progress: self.progress,
             goal_missed_exit_code,
         })

@@ -2,12 +2,12 @@
 
 use super::{AlgorithmArg, FilterArg, InputArgs, MethodArgs, ResizeTo};
 use crate::config::{
-    AccuracyConfig, Algorithm, AnnotationSource, ConfigError, DataSource, DatasetConfig, DropType, Ignored,
-    ImageReader, Preset, QuantizationConfig, RunRequest, Steps, Symmetry, TargetDevice, TensorConfig, model_name,
+    Algorithm, AnnotationSource, ConfigError, DataSource, DatasetConfig, ImageReader, RunRequest, Steps, model_name,
 };
 use crate::dataset::is_array_path;
 use holdfast_common::dataset::{Preprocessing, PreprocessingStep, ResizeFilter};
 use holdfast_common::metric::{MetricDefinition, MetricSpec};
+use holdfast_core::parameters::{MetricParameters, Parameters, QuantizationParameters, TensorParameters};
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -62,49 +62,44 @@ pub(super) fn from_flags(input: &InputArgs, method: Option<&MethodArgs>) -> Resu
     Ok(RunRequest {
         model_name: name,
         model: model.clone(),
-        mode: method.and_then(|method| method.mode).unwrap_or_default(),
-        target_device: TargetDevice::Any,
-        algorithm: match method {
-            Some(method) if accuracy_aware => Algorithm::AccuracyAwareQuantization(accuracy(method, metric.name)),
-            _ => Algorithm::DefaultQuantization,
-        },
-        quantization: quantization(method),
+        algorithm: if accuracy_aware { Algorithm::AccuracyAwareQuantization } else { Algorithm::DefaultQuantization },
+        parameters: method.map_or_else(Parameters::default, |method| parameters(method, accuracy_aware, &metric.name)),
+        shuffle_data: false,
+        dump_intermediate_model: false,
+        threads: None,
         validation,
         calibration,
         warnings: Vec::new(),
     })
 }
 
-fn accuracy(method: &MethodArgs, metric: String) -> AccuracyConfig {
-    AccuracyConfig {
-        metrics: vec![metric],
-        baseline_values: None,
-        maximal_drop: method.max_drop.unwrap_or(0.01),
-        drop_type: method.drop_type.unwrap_or(DropType::Absolute),
+fn parameters(method: &MethodArgs, accuracy_aware: bool, metric: &str) -> Parameters {
+    let default = Parameters::default();
+    let common = Parameters {
+        mode: method.mode.map_or(default.mode, Into::into),
+        quantization: quantization(method),
+        ..default
+    };
+    if !accuracy_aware {
+        return common;
+    }
+    Parameters {
+        metrics: vec![MetricParameters { name: metric.to_owned(), baseline_value: None }],
+        maximal_drop: method.max_drop.unwrap_or(common.maximal_drop),
+        drop_type: method.drop_type.map_or(common.drop_type, Into::into),
         ranking_subset_size: method.ranking_subset_size.map_or(SUBSET_SIZE, |size| size.get()),
         max_iter_num: method.max_iter_num,
-        use_prev_if_drop_increase: true,
-        convert_to_mixed_preset: false,
-        metric_subset_ratio: 0.5,
+        ..common
     }
 }
 
-fn quantization(method: Option<&MethodArgs>) -> QuantizationConfig {
-    let preset = method.and_then(|method| method.preset).unwrap_or_default();
-    let tensor = |mode, granularity| TensorConfig { bits: 8, mode, granularity, level_low: None, level_high: None };
-    let activations = match preset {
-        Preset::Performance => Symmetry::Symmetric,
-        Preset::Mixed => Symmetry::Asymmetric,
-    };
-    let stat_subset_size = method.and_then(|method| method.stat_subset_size);
-    QuantizationConfig {
-        preset,
-        weights: tensor(Symmetry::Symmetric, method.and_then(|method| method.weights_granularity)),
-        activations: tensor(activations, None),
-        stat_subset_size: Some(stat_subset_size.map_or(SUBSET_SIZE, |size| size.get())),
-        shuffle_data: false,
-        seed: 0,
-        ignored: Ignored::default(),
+fn quantization(method: &MethodArgs) -> QuantizationParameters {
+    let granularity = method.weights_granularity.map(Into::into);
+    QuantizationParameters {
+        preset: method.preset.map_or_else(Default::default, Into::into),
+        weights: TensorParameters { granularity, ..TensorParameters::default() },
+        stat_subset_size: Some(method.stat_subset_size.map_or(SUBSET_SIZE, |size| size.get())),
+        ..QuantizationParameters::default()
     }
 }
 

@@ -1,10 +1,12 @@
 //! What may be typed together, and what it means.
 
 use super::*;
-use crate::config::{DataSource, Symmetry};
+use crate::config::{Algorithm, DataSource};
 use clap::CommandFactory;
 use clap::error::ErrorKind;
 use holdfast_common::dataset::{PreprocessingStep, ResizeFilter};
+use holdfast_common::quantization::params::{Symmetry, TensorClass};
+use holdfast_core::parameters::{Granularity, Mode, Preset};
 use std::path::Path;
 
 const FIXTURE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/fixtures/mnist/mnist.json");
@@ -67,11 +69,9 @@ fn without_a_configuration_model_and_data_are_needed() {
 #[test]
 fn the_goal_and_the_mode_on_the_command_line_replace_those_of_the_file() {
     let config = quantize(&format!("-c {FIXTURE} --max-drop -0.5 --mode compat")).expect("valid");
-    assert_eq!(config.request.mode, Mode::Compat);
-    let Algorithm::AccuracyAwareQuantization(accuracy) = &config.request.algorithm else {
-        panic!("expected the accuracy-aware algorithm");
-    };
-    assert_eq!(accuracy.maximal_drop, -0.5);
+    let parameters = &config.request.parameters;
+    assert_eq!((parameters.mode, parameters.maximal_drop), (Mode::Compat, -0.5));
+    assert_eq!(parameters.quantization.activations.granularity, Some(Granularity::PerTensor));
 }
 
 #[test]
@@ -95,9 +95,10 @@ fn flags_say_what_a_configuration_would() {
     )
     .expect("valid");
     let request = &config.request;
-    assert_eq!((request.model_name.as_str(), request.quantization.preset), ("a", Preset::Mixed));
-    assert_eq!(request.quantization.activations.mode, Symmetry::Asymmetric);
-    assert_eq!(request.quantization.weights.granularity, Some(Granularity::PerTensor));
+    let quantization = &request.parameters.quantization;
+    assert_eq!((request.model_name.as_str(), quantization.preset), ("a", Preset::Mixed));
+    assert_eq!(quantization.symmetry(TensorClass::Activations), Symmetry::Asymmetric);
+    assert_eq!(quantization.weights.granularity, Some(Granularity::PerTensor));
     assert_eq!(request.validation.source, DataSource::Folder("photos".into()));
     let steps = vec![
         PreprocessingStep::ResizeShortest { size: 256, filter: ResizeFilter::PillowBilinear },
@@ -111,10 +112,10 @@ fn flags_say_what_a_configuration_would() {
     assert_eq!(request.validation.preprocessing.steps, steps);
     let calibration = request.calibration.as_ref().expect("a data set of its own");
     assert_eq!((calibration.preprocessing.steps.len(), calibration.metrics.len()), (3, 0));
-    let Algorithm::AccuracyAwareQuantization(accuracy) = &request.algorithm else {
-        panic!("expected the accuracy-aware algorithm");
-    };
-    assert_eq!((accuracy.metrics.as_slice(), accuracy.maximal_drop), (["accuracy@top5".to_owned()].as_slice(), 0.02));
+    assert_eq!(request.algorithm, Algorithm::AccuracyAwareQuantization);
+    let parameters = &request.parameters;
+    assert_eq!((parameters.metrics.len(), parameters.metrics[0].name.as_str()), (1, "accuracy@top5"));
+    assert_eq!(parameters.maximal_drop, 0.02);
     assert_eq!(config.embedded_workers, 0);
 }
 
@@ -129,7 +130,11 @@ fn the_fixture_can_be_said_in_flags_as_well() {
     .expect("valid");
     let file = quantize(&format!("-c {FIXTURE}")).expect("valid");
     assert_eq!(flags.request.algorithm, file.request.algorithm);
-    assert_eq!(flags.request.quantization, file.request.quantization);
+    let mut expected = file.request.parameters.clone();
+    // The file says what the preset and the target say anyway.
+    expected.quantization.weights.mode = None;
+    expected.quantization.target_device = Default::default();
+    assert_eq!(flags.request.parameters, expected);
     assert_eq!(flags.request.validation.preprocessing, file.request.validation.preprocessing);
     assert_eq!(flags.request.validation.metrics, file.request.validation.metrics);
 }

@@ -1,7 +1,8 @@
 //! Where a data set's annotations lie: a file, or one of accuracy-checker's conversions.
 
-use super::AnnotationSource;
 use super::document::{Node, Object};
+use super::keys::CONVERSIONS;
+use super::request::AnnotationSource;
 use crate::dataset::{CocoNumbering, is_array_path};
 use holdfast_common::dataset::Truth;
 use std::path::{Path, PathBuf};
@@ -55,24 +56,41 @@ enum Converter {
     Yolo,
     Masks,
     Texts,
+    Unsupported,
 }
 
-const CONVERTERS: [(&str, Converter); 5] = [
+/// Converters of accuracy-checker; those that are there have a section in [`CONVERSIONS`].
+const CONVERTERS: [(&str, Converter); 15] = [
     ("imagenet", Converter::ImageNet),
     ("mscoco_detection", Converter::Coco),
     ("yolo_labeling", Converter::Yolo),
     ("common_semantic_segmentation", Converter::Masks),
     ("character_recognition", Converter::Texts),
+    ("cifar", Converter::Unsupported),
+    ("mnist", Converter::Unsupported),
+    ("mnist_csv", Converter::Unsupported),
+    ("mscoco_segmentation", Converter::Unsupported),
+    ("mscoco_keypoints", Converter::Unsupported),
+    ("voc_detection", Converter::Unsupported),
+    ("voc_segmentation", Converter::Unsupported),
+    ("cityscapes", Converter::Unsupported),
+    ("wider", Converter::Unsupported),
+    ("squad", Converter::Unsupported),
 ];
 
 fn read_conversion(node: &Node<'_>, directory: &Path) -> Option<AnnotationSource> {
     let conversion = node.object()?;
-    let converter = conversion.required("converter")?.choice(&CONVERTERS)?;
+    let named = conversion.required("converter")?;
+    let (converter, word) = (named.choice(&CONVERTERS)?, named.string()?);
+    if let Some(section) = CONVERSIONS.iter().find(|section| section.name == word) {
+        conversion.refuse_unknown(section, &["converter"]);
+    }
     conversion.without_effect("labels_file", "class names do not change a metric");
     conversion.without_effect("dataset_meta_file", "class names do not change a metric");
     let path = |node: Node<'_>| node.string().map(|path| directory.join(path));
-    let source = match converter {
+    match converter {
         Converter::ImageNet => {
+            conversion.without_effect("images_dir", "files are named relative to `data_source`");
             conversion.only_boolean("has_background", false, "shift the class indices in the label file");
             conversion.required("annotation_file").and_then(|node| annotation_file(&node, directory))
         }
@@ -95,13 +113,16 @@ fn read_conversion(node: &Node<'_>, directory: &Path) -> Option<AnnotationSource
                 Some(node) => path(node).map(|folder| AnnotationSource::Yolo(Some(folder))),
             }
         }
-    };
-    conversion.finish();
-    source
+        Converter::Unsupported => {
+            named.unsupported("imagenet, mscoco_detection, yolo_labeling, common_semantic_segmentation and character_recognition are there; \
+                 arrays go to `annotation`");
+            None
+        }
+    }
 }
 
 fn read_numbering(conversion: &Object<'_>) -> Option<CocoNumbering> {
-    let flag = |key| conversion.get(key).map_or(Some(false), |node| node.boolean());
+    let flag = |key| conversion.or(key, false, Node::boolean);
     let (has_background, is_full) = (flag("has_background"), flag("use_full_label_map"));
     Some(match (has_background?, is_full?) {
         (_, true) => CocoNumbering::CategoryIds,

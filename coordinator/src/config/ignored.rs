@@ -1,31 +1,28 @@
 //! The `ignored` parameter: operations that stay float, by name or by type in ONNX's or OpenVINO's words.
 
-use super::Ignored;
 use super::document::Node;
+use super::keys::{IGNORED, IGNORED_OPERATION};
+use holdfast_core::parameters::{Ignored, IgnoredOperation};
 
+/// Reads `ignored`.
 pub(super) fn read_ignored(node: &Node<'_>) -> Option<Ignored> {
-    let object = node.object()?;
-    object.only_boolean("skip_model", false, "there is nothing to do for a model that is skipped");
-    let mut ignored = Ignored::default();
+    let object = node.section(&IGNORED)?;
+    let skip_model = object.or("skip_model", false, Node::boolean);
+    let scope = object.or("scope", Vec::new(), Node::strings);
+    let operations = object.or("operations", Vec::new(), read_operations);
+    Some(Ignored { skip_model: skip_model?, scope: scope?, operations: operations? })
+}
+
+fn read_operations(node: &Node<'_>) -> Option<Vec<IgnoredOperation>> {
+    let mut operations = Vec::new();
     let mut complete = true;
-    if let Some(node) = object.get("scope") {
-        for element in node.array()? {
-            match element.string() {
-                Some(name) => ignored.scope.push(name),
-                None => complete = false,
-            }
+    for element in node.array()? {
+        match read_operation(&element) {
+            Some(read) => operations.extend(read),
+            None => complete = false,
         }
     }
-    if let Some(node) = object.get("operations") {
-        for element in node.array()? {
-            match read_ignored_operation(&element) {
-                Some(types) => ignored.operations.extend(types.iter().map(|name| (*name).to_owned())),
-                None => complete = false,
-            }
-        }
-    }
-    object.finish();
-    complete.then_some(ignored)
+    complete.then_some(operations)
 }
 
 /// OpenVINO's names of operators that ONNX calls otherwise.
@@ -93,27 +90,30 @@ const ONNX_TYPES: [&str; 42] = [
     "DepthToSpace",
 ];
 
-fn read_ignored_operation(node: &Node<'_>) -> Option<&'static [&'static str]> {
-    let object = node.object()?;
-    let type_node = object.required("type")?;
-    if let Some(attributes) = object.get("attributes")
-        && attributes.object().is_some_and(|attributes| !attributes.entries().is_empty())
-    {
-        attributes.refuse("are not supported yet", Some("name the operations in `ignored.scope`"));
-    }
-    object.finish();
-    let name = type_node.string()?;
+/// One entry: where a word of OpenVINO's means several operators, one entry for each.
+fn read_operation(node: &Node<'_>) -> Option<Vec<IgnoredOperation>> {
+    let object = node.section(&IGNORED_OPERATION)?;
+    let attributes = object.or("attributes", Vec::new(), |node| Some(node.object()?.entries()));
+    let types = object.required("type").and_then(|node| read_type(&node));
+    let attributes = attributes?.into_iter().map(|(name, node)| (name, node.json()));
+    let attributes = attributes.collect::<std::collections::BTreeMap<String, serde_json::Value>>();
+    let operation = |name: &&str| IgnoredOperation { operator: (*name).to_owned(), attributes: attributes.clone() };
+    Some(types?.iter().map(operation).collect())
+}
+
+fn read_type(node: &Node<'_>) -> Option<&'static [&'static str]> {
+    let name = node.string()?;
     if let Some((_, types)) = OPENVINO_TYPES.iter().find(|(openvino, _)| *openvino == name) {
         if name.starts_with("Convolution") {
-            type_node.warn("covers grouped convolutions as well, which ONNX does not tell apart");
+            node.warn("covers grouped convolutions as well, which ONNX tells apart by the attribute `group` only");
         }
         return Some(types);
     }
     if let Some(onnx) = ONNX_TYPES.iter().position(|onnx| *onnx == name) {
-        return Some(&ONNX_TYPES[onnx..=onnx]);
+        return ONNX_TYPES.get(onnx..=onnx);
     }
     let openvino = OPENVINO_TYPES.iter().map(|(openvino, _)| *openvino);
     let known: Vec<&str> = ONNX_TYPES.iter().copied().chain(openvino).collect();
-    type_node.refuse_word(&name, "is no operator type that can be ignored", &known);
+    node.refuse_word(&name, "is no operator type that can be ignored", &known);
     None
 }

@@ -1,6 +1,7 @@
 //! The metrics of a data set: their parameters are read by the metrics themselves, their mistakes shown in the text.
 
-use super::document::{Node, flatten};
+use super::document::Node;
+use super::keys::METRIC;
 use holdfast_common::metric::{DeclarationError, MetricDefinition, MetricSpec};
 use serde_json::Map;
 
@@ -69,8 +70,8 @@ fn read_metric(node: &Node<'_>, shared: &Shared<'_>) -> Option<MetricSpec> {
             parameters.insert((*name).to_owned(), value.json());
         }
     }
-    let name = metric.get("name").map(|node| node.string());
-    let output = metric.get("output").map(|node| node.string());
+    let name = metric.optional("name", Node::string);
+    let output = metric.optional("output", Node::string);
     metric.without_effect("presenter", "the report shows every metric");
     metric.without_effect("reference", "the float model is the reference");
     for key in ["threshold", "abs_threshold", "rel_threshold"] {
@@ -90,13 +91,10 @@ fn read_metric(node: &Node<'_>, shared: &Shared<'_>) -> Option<MetricSpec> {
             None
         }
     };
-    metric.finish();
+    metric.refuse_unknown(&METRIC, &names);
     let definition = definition?;
-    let name = match name {
-        Some(name) => name?,
-        None => definition.default_name(),
-    };
-    Some(MetricSpec { name, output: flatten(output)?, definition })
+    let name = name?.unwrap_or_else(|| definition.default_name());
+    Some(MetricSpec { name, output: output?, definition })
 }
 
 /// Shows a mistake at the key it is about, or as close to it as the text goes.
@@ -169,7 +167,11 @@ mod tests {
         let cases = [
             (r#""overlap": 0.45"#, r#""overlap": 2"#, "postprocessing[0].overlap` should be a number from 0 to 1"),
             (r#""input_size": 64, "#, "", "`adapter.input_size` should be the model input's height"),
-            (r#""input_size": 64"#, r#""input_size": [64, 0]"#, "adapter.input_size` should be the model input's height"),
+            (
+                r#""input_size": 64"#,
+                r#""input_size": [64, 0]"#,
+                "adapter.input_size` should be the model input's height",
+            ),
             (r#""conf_threshold""#, r#""confidence""#, "`adapter.confidence` is no parameter here; known are type"),
             (r#""threshold": 0.5"#, r#""threshold": "0.5:0.95""#, "metrics[0].threshold` should be overlaps"),
             (r#""type": "fastestdet""#, r#""type": "yolov9""#, "metrics[1].adapter.type` should be one of"),

@@ -1,6 +1,7 @@
 //! accuracy-checker's preprocessing steps, turned into the steps workers carry out.
 
 use super::document::{Node, Object};
+use super::keys::STEPS;
 use holdfast_common::dataset::{Preprocessing, PreprocessingStep, ResizeFilter};
 
 /// In which order a library hands out the channels of an image it has read.
@@ -112,12 +113,16 @@ fn read_step(node: &Node<'_>, reader: ImageReader, steps: &mut Steps) -> Option<
     let object = node.object()?;
     let kind_node = object.required("type")?;
     let kind = kind_node.choice(&KINDS)?;
+    let word = kind_node.string()?;
+    if let Some(section) = STEPS.iter().find(|section| section.name == word) {
+        object.refuse_unknown(section, &["type"]);
+    }
     let image_only = matches!(kind, Kind::Resize | Kind::Crop | Kind::ReverseChannels | Kind::Grayscale);
     if image_only && reader == ImageReader::Array {
         kind_node.refuse("needs images, but the samples are arrays", Some("arrays can be normalized, nothing else"));
         return None;
     }
-    let read = match kind {
+    match kind {
         Kind::Resize => read_resize(&object).map(|step| steps.push(step)),
         Kind::Crop => read_crop(&object).map(|step| steps.push(step)),
         Kind::ReverseChannels => {
@@ -133,9 +138,7 @@ fn read_step(node: &Node<'_>, reader: ImageReader, steps: &mut Steps) -> Option<
             kind_node.unsupported("this release has resize, crop, bgr_to_rgb, rgb_to_bgr, grayscale and normalization");
             return None;
         }
-    };
-    object.finish();
-    read
+    }
 }
 
 fn read_resize(object: &Object<'_>) -> Option<PreprocessingStep> {

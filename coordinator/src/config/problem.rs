@@ -15,21 +15,26 @@ pub struct Problem {
     pub line: usize,
     /// Column in characters, from 1.
     pub column: usize,
+    /// Which of the files read: 0 is the configuration itself, others are those it names.
+    pub(super) file: usize,
     /// The bytes to underline.
     pub(super) span: SourceSpan,
 }
 
-/// All problems of one file.
+/// All problems of a configuration and the files it names.
 #[derive(Debug)]
 pub struct InvalidConfig {
-    source: NamedSource<String>,
-    /// In the order of the text; never empty.
+    /// The files, in the order they were read.
+    sources: Vec<NamedSource<String>>,
+    /// In the order of the texts; never empty.
     pub problems: Vec<Problem>,
 }
 
 impl InvalidConfig {
-    pub(super) fn new(file: &str, text: &str, problems: Vec<Problem>) -> InvalidConfig {
-        InvalidConfig { source: NamedSource::new(file, text.to_owned()), problems }
+    /// `texts` are names and contents of the files.
+    pub(super) fn new(texts: Vec<(String, String)>, problems: Vec<Problem>) -> InvalidConfig {
+        let sources = texts.into_iter().map(|(name, text)| NamedSource::new(name, text)).collect();
+        InvalidConfig { sources, problems }
     }
 }
 
@@ -40,7 +45,8 @@ impl fmt::Display for InvalidConfig {
             if index > 0 {
                 writeln!(f)?;
             }
-            write!(f, "{}:{}:{}: {}", self.source.name(), problem.line, problem.column, problem.message)?;
+            let name = self.sources.get(problem.file).map_or("", NamedSource::name);
+            write!(f, "{name}:{}:{}: {}", problem.line, problem.column, problem.message)?;
             if let Some(help) = &problem.help {
                 write!(f, " ({help})")?;
             }
@@ -82,8 +88,9 @@ pub fn render(error: &ConfigError, color: bool) -> String {
     let handler = miette::GraphicalReportHandler::new_themed(theme).with_width(110);
     let mut text = String::new();
     for problem in &invalid.problems {
-        let report = Sourced { problem, source: &invalid.source };
-        if handler.render_report(&mut text, &report).is_err() {
+        let report = invalid.sources.get(problem.file).map(|source| Sourced { problem, source });
+        let rendered = report.is_some_and(|report| handler.render_report(&mut text, &report).is_ok());
+        if !rendered {
             text.push_str(&problem.message);
             text.push('\n');
         }

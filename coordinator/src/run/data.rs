@@ -125,18 +125,21 @@ fn labels(source: &AnnotationSource, truth: Truth) -> LabelSource {
     }
 }
 
-/// Publishes what does not change between candidates: model, data, preprocessing, metrics.
-pub fn publish_workload(
+/// What does not change between candidates: model, data, preprocessing, metrics.
+pub fn workload(
     model: &Model,
     model_digest: Digest,
     data: &PublishedData,
     config: &DatasetConfig,
     metrics: Vec<MetricSpec>,
-    artifacts: &Artifacts,
-) -> Result<Digest, RunError> {
+) -> Workload {
     let preprocessing: BTreeMap<String, Preprocessing> =
         model.inputs().iter().map(|input| (input.name.clone(), config.preprocessing_of(&input.name).clone())).collect();
-    let workload = Workload { model: model_digest, manifest: data.digest, preprocessing, metrics };
-    let json = serde_json::to_vec(&workload).map_err(|source| RunError::Json { what: "the workload", source })?;
+    Workload { model: model_digest, manifest: data.digest, preprocessing, metrics }
+}
+
+/// Publishes a workload.
+pub fn publish_workload(workload: &Workload, artifacts: &Artifacts) -> Result<Digest, RunError> {
+    let json = serde_json::to_vec(workload).map_err(|source| RunError::Json { what: "the workload", source })?;
     Ok(artifacts.publish(json)?)
 }

@@ -1,6 +1,6 @@
 //! Everything a run needs before the algorithm starts: model, data, artifacts, memo store, workers.
 
-use super::data::{PublishedData, publish_data, publish_workload};
+use super::data::{PublishedData, publish_data, publish_workload, workload};
 use super::files::load_model;
 use super::machine::{threads, worker_parts};
 use super::{RunError, with_causes};
@@ -10,7 +10,7 @@ use crate::cluster::{Cluster, ClusterConfig};
 use crate::memo::MemoStore;
 use crate::server::Gate;
 use holdfast_common::Digest;
-use holdfast_common::evaluation::SampleIndex;
+use holdfast_common::evaluation::{SampleIndex, Workload};
 use holdfast_common::graph::Graph;
 use holdfast_common::metric::{self, Metric, MetricSpec};
 use holdfast_common::model::Model;
@@ -33,6 +33,10 @@ pub struct Prepared {
     pub validation: PublishedData,
     /// Samples whose statistics make the ranges; `None`: the validation data serve.
     pub calibration: Option<PublishedData>,
+    /// What the validation set is evaluated with.
+    pub validation_workload: Workload,
+    /// What the calibration set is evaluated with.
+    pub calibration_workload: Workload,
     /// The validation set.
     pub validation_set: SampleSet,
     /// The calibration set, in the order statistics are taken.
@@ -48,9 +52,6 @@ pub fn prepare(config: &RunConfig) -> Result<Prepared, RunError> {
     let request = &config.request;
     for warning in &request.warnings {
         warn!("{warning}");
-    }
-    if request.lacks_channel_activations() {
-        info!("compat mode: activations of depthwise convolutions are quantized per tensor, not per channel as in POT");
     }
     let model = load_model(&request.model)?;
     let artifacts = Arc::new(Artifacts::new());
@@ -68,26 +69,30 @@ pub fn prepare(config: &RunConfig) -> Result<Prepared, RunError> {
         metrics.push((spec.clone(), metric::build(spec)?));
     }
     let specs = request.validation.metrics.clone();
-    let workload = publish_workload(&model, model_digest, &validation, &request.validation, specs, &artifacts)?;
-    let validation_set = SampleSet { workload, samples: all_samples(&validation) };
+    let validation_workload = workload(&model, model_digest, &validation, &request.validation, specs);
+    let digest = publish_workload(&validation_workload, &artifacts)?;
+    let validation_set = SampleSet { workload: digest, samples: all_samples(&validation) };
     let (data, settings) = match (&calibration, &request.calibration) {
         (Some(data), Some(settings)) => (data, settings),
         _ => (&validation, &request.validation),
     };
-    let workload = publish_workload(&model, model_digest, data, settings, Vec::new(), &artifacts)?;
+    let calibration_workload = workload(&model, model_digest, data, settings, Vec::new());
+    let digest = publish_workload(&calibration_workload, &artifacts)?;
     let mut samples = all_samples(data);
-    if request.quantization.shuffle_data {
-        let count = request.quantization.stat_subset_size.unwrap_or(samples.len());
-        let chosen = SplitMix64::new(request.quantization.seed).choose(count, samples.len());
+    if request.shuffle_data {
+        let count = request.parameters.quantization.stat_subset_size.unwrap_or(samples.len());
+        let chosen = SplitMix64::new(request.parameters.seed).choose(count, samples.len());
         samples = chosen.into_iter().map(|position| samples[position]).collect();
     }
-    let calibration_set = SampleSet { workload, samples };
+    let calibration_set = SampleSet { workload: digest, samples };
     Ok(Prepared {
         model,
         model_digest,
         graph,
         validation,
         calibration,
+        validation_workload,
+        calibration_workload,
         validation_set,
         calibration_set,
         metrics,

@@ -13,17 +13,24 @@ use crate::report::{
     DataInfo, DatasetInfo, EngineInfo, ModelInfo, Overview, REPORT_SCHEMA, Report, Timings, WorkerInfo, render_html,
 };
 use crate::terminal::summary;
+use holdfast_common::graph::Graph;
+use holdfast_common::model::Model;
 use holdfast_common::scheme::{GroupId, Scheme};
+use holdfast_core::parameters::Parameters;
 use holdfast_core::quantize::calibrate_and_quantize;
-use holdfast_core::{Problem, run};
+use holdfast_core::transform::{Source, Transformed, transform};
+use holdfast_core::{Problem, SampleSet, run};
 use serde::Serialize;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 /// Name of the scheme file: quant params of every quantizer and the reverted groups, for programs.
 const SCHEME_JSON: &str = "scheme.json";
+
+/// Name of the quantized model before bias correction, with nothing reverted (`dump_intermediate_model`).
+const INTERMEDIATE_MODEL: &str = "intermediate_model.onnx";
 
 /// What is written to `scheme.json`.
 #[derive(Serialize)]
@@ -56,7 +63,7 @@ pub async fn quantize(config: RunConfig, stop: CancellationToken) -> Result<(u8,
     let witness = Witness::new(running.cluster.clone());
     let request = &config.request;
     let outcome = match &request.algorithm {
-        Algorithm::AccuracyAwareQuantization(_) => {
+        Algorithm::AccuracyAwareQuantization => {
             accuracy_aware(&config, &prepared, &running.cluster, &witness, &output, started).await
         }
         Algorithm::DefaultQuantization => {
@@ -78,18 +85,29 @@ async fn accuracy_aware(
     output: &OutputDir,
     started: Instant,
 ) -> Result<(u8, String), RunError> {
+    let mut parameters = config.request.parameters.clone();
+    let transformed = transformed(prepared, cluster, &parameters).await?;
+    let subject = Subject::of(prepared, transformed.as_ref());
+    if let Some(transformed) = &transformed {
+        parameters.quantization.clone_from(&transformed.parameters);
+    }
     let problem = Problem {
-        graph: &prepared.graph,
-        calibration: prepared.calibration_set.clone(),
-        validation: prepared.validation_set.clone(),
+        graph: subject.graph,
+        calibration: subject.calibration.clone(),
+        validation: subject.validation.clone(),
+        baseline: Some(prepared.validation_set.workload),
         metrics: &prepared.metrics,
+        labels: None,
     };
-    let conclusion = run(cluster, &problem, &config.request.parameters(), witness).await?;
+    let mut conclusion = run(cluster, &problem, &parameters, witness).await?;
+    if let Some(transformed) = &transformed {
+        conclusion.record.add_transformations(transformed);
+    }
     let overview = overview(&config.request, prepared.model_digest, &conclusion);
     let code = if conclusion.record.outcome.is_met() { exit::SUCCESS } else { config.goal_missed_exit_code };
     let finished =
         Finished { scheme: conclusion.scheme, reverted: conclusion.reverted, record: conclusion.record, overview };
-    let text = write_results(config, prepared, cluster, witness, output, started, &finished)?;
+    let text = write_results(config, prepared, &subject, cluster, witness, output, started, &finished)?;
     Ok((code, text))
 }
 
@@ -101,25 +119,64 @@ async fn default_quantization(
     output: &OutputDir,
     started: Instant,
 ) -> Result<(u8, String), RunError> {
-    let parameters = config.request.parameters();
-    let quantized = calibrate_and_quantize(
-        cluster,
-        &prepared.graph,
-        &prepared.calibration_set,
-        &parameters.quantization,
-        parameters.mode,
-    )
-    .await?;
+    let parameters = &config.request.parameters;
+    parameters.check()?;
+    let transformed = transformed(prepared, cluster, parameters).await?;
+    let subject = Subject::of(prepared, transformed.as_ref());
+    let quantization = transformed.as_ref().map_or(&parameters.quantization, |transformed| &transformed.parameters);
+    let (graph, set) = (subject.graph, &subject.calibration);
+    let quantized = calibrate_and_quantize(cluster, graph, set, quantization, parameters.mode).await?;
     let overview = default_overview(&config.request, prepared.model_digest, &quantized.scheme);
     let finished =
         Finished { scheme: Some(quantized.scheme), reverted: Vec::new(), record: quantized.corrections, overview };
-    let text = write_results(config, prepared, cluster, witness, output, started, &finished)?;
+    let text = write_results(config, prepared, &subject, cluster, witness, output, started, &finished)?;
     Ok((exit::SUCCESS, text))
 }
 
+/// The model that is quantized: the user's, or what transformations made of it.
+struct Subject<'a> {
+    model: &'a Model,
+    graph: &'a Graph,
+    calibration: SampleSet,
+    validation: SampleSet,
+}
+
+impl<'a> Subject<'a> {
+    fn of(prepared: &'a Prepared, transformed: Option<&'a Transformed>) -> Subject<'a> {
+        let (calibration, validation) = (prepared.calibration_set.clone(), prepared.validation_set.clone());
+        match transformed {
+            None => Subject { model: &prepared.model, graph: &prepared.graph, calibration, validation },
+            Some(new) => Subject {
+                model: &new.model,
+                graph: &new.graph,
+                calibration: SampleSet { workload: new.calibration, ..calibration },
+                validation: SampleSet { workload: new.validation, ..validation },
+            },
+        }
+    }
+}
+
+/// What the transformations that the parameters ask for make of the model; `None` where nothing changes.
+async fn transformed(
+    prepared: &Prepared,
+    cluster: &Cluster,
+    parameters: &Parameters,
+) -> Result<Option<Transformed>, RunError> {
+    let source = Source {
+        model: &prepared.model,
+        graph: &prepared.graph,
+        calibration: &prepared.calibration_workload,
+        calibration_set: &prepared.calibration_set,
+        validation: &prepared.validation_workload,
+    };
+    Ok(transform(cluster, &source, &parameters.quantization, parameters.mode).await?)
+}
+
+#[allow(clippy::too_many_arguments, reason = "a run has these parts")]
 fn write_results<R: Serialize + Clone>(
     config: &RunConfig,
     prepared: &Prepared,
+    subject: &Subject<'_>,
     cluster: &Cluster,
     witness: &Witness,
     output: &OutputDir,
@@ -129,10 +186,15 @@ fn write_results<R: Serialize + Clone>(
     let request = &config.request;
     let reverted: BTreeSet<GroupId> = finished.reverted.iter().copied().collect();
     let model = match &finished.scheme {
-        Some(scheme) => prepared.model.export_qdq(scheme, &reverted, &prepared.graph).map_err(RunError::Export)?,
+        Some(scheme) => subject.model.export_qdq(scheme, &reverted, subject.graph).map_err(RunError::Export)?,
         None => prepared.model.to_bytes(),
     };
     let mut files: Vec<PathBuf> = vec![output.write(&format!("{}.onnx", request.model_name), &model)?];
+    if let Some(scheme) = finished.scheme.as_ref().filter(|_| request.dump_intermediate_model) {
+        let uncorrected = Scheme { biases: BTreeMap::new(), ..scheme.clone() };
+        let model = prepared.model.export_qdq(&uncorrected, &BTreeSet::new(), &prepared.graph);
+        files.push(output.write(INTERMEDIATE_MODEL, &model.map_err(RunError::Export)?)?);
+    }
     let json = |what, source| RunError::Json { what, source };
     if let Some(scheme) = &finished.scheme {
         let file = SchemeFile { scheme, reverted: &finished.reverted };

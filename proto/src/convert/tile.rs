@@ -44,12 +44,14 @@ fn candidate_out(candidate: &Candidate) -> wire::Candidate {
 fn want_in(want: Option<wire::Want>) -> Result<Want, WireError> {
     match want.and_then(|want| want.want).ok_or(WireError::Missing("want"))? {
         wire::want::Want::Contributions(_) => Ok(Want::Contributions),
+        wire::want::Want::Distance(_) => Ok(Want::Distance),
         wire::want::Want::Statistics(bytes) => Ok(Want::Statistics(digest("statistics", &bytes)?)),
     }
 }
 
 fn want_out(want: &Want) -> wire::Want {
     let want = match want {
+        Want::Distance => wire::want::Want::Distance(wire::Distance {}),
         Want::Contributions => wire::want::Want::Contributions(wire::Contributions {}),
         Want::Statistics(digest) => wire::want::Want::Statistics(digest.0.to_vec()),
     };

@@ -218,6 +218,12 @@ mod tests {
                 results: Arc::new(vec![vec![row(1.0), row(2.5)], vec![row(-0.0), row(1e300)]]),
                 busy_us: 12,
             }),
+            WorkerMessage::Result(TaskResult {
+                lease: lease(),
+                tile: Arc::new(Tile { want: Want::Distance, ..tile() }),
+                results: Arc::new(vec![vec![row(0.5), row(0.25)], vec![row(0.0), row(2.0)]]),
+                busy_us: 7,
+            }),
             WorkerMessage::Heartbeat(vec![lease()]),
             WorkerMessage::Bye("drained".into()),
         ];

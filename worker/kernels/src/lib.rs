@@ -3,6 +3,7 @@
 //! Never here: the graph, threads, files, the environment, policy.
 
 pub mod float;
+pub mod general;
 pub mod geometry;
 pub mod image;
 pub mod isa;

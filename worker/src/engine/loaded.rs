@@ -3,12 +3,12 @@
 use super::broken_artifact;
 use crate::artifact::{ArtifactError, ArtifactSource};
 use crate::data::{DataError, InputSpec, PackSource, PixelCache, SamplePipeline};
-use crate::plan::{Layout, PackedCache, Plan, PlanError, Port, Variant};
+use crate::plan::{Layout, PackedCache, Plan, PlanError, Port, PortBuffer, Variant};
 use bytes::Bytes;
 use holdfast_common::Digest;
 use holdfast_common::dataset::{Annotation, Manifest, Pack};
 use holdfast_common::evaluation::{Candidate, SampleIndex, StatisticSpec, Want, Workload};
-use holdfast_common::graph::{Graph, TensorData, TensorId};
+use holdfast_common::graph::{Graph, TensorId};
 use holdfast_common::metric::{self, Metric};
 use holdfast_common::model::Model;
 use holdfast_common::onnx::NoExternalData;
@@ -104,16 +104,19 @@ impl LoadedWorkload {
         sample: SampleIndex,
         input: usize,
         port: &Port,
-        buffer: &mut [f32],
+        buffer: PortBuffer<'_>,
     ) -> Result<(), DataError> {
-        if port.placement.layout == Layout::ChannelsLast && port.placement.shape.len() == 4 {
-            return self.pipeline.prepare_nhwc_f32(sample, input, buffer, &port.placement.image);
-        }
-        let TensorData::F32(values) = self.pipeline.prepare_input(sample, input)? else {
-            return Err(DataError::Buffer { input: port.name.clone(), problem: "it is not float32".to_owned() });
+        let buffer = match buffer {
+            PortBuffer::F32(buffer)
+                if port.placement.layout == Layout::ChannelsLast && port.placement.shape.len() == 4 =>
+            {
+                return self.pipeline.prepare_nhwc_f32(sample, input, buffer, &port.placement.image);
+            }
+            other => other,
         };
-        port.placement.scatter(values.iter().copied(), buffer);
-        Ok(())
+        let data = self.pipeline.prepare_input(sample, input)?;
+        let refuse = |error: PlanError| DataError::Buffer { input: port.name.clone(), problem: error.to_string() };
+        port.write(&data, buffer).map_err(refuse)
     }
 }
 
@@ -121,6 +124,8 @@ impl LoadedWorkload {
 pub enum Wanted {
     /// Metric contributions.
     Contributions,
+    /// Distances to the float model's outputs.
+    Distance,
     /// Statistics.
     Statistics {
         /// The list's digest.
@@ -224,7 +229,11 @@ impl Library {
         workload: &LoadedWorkload,
         artifacts: &Arc<dyn ArtifactSource>,
     ) -> Result<Wanted, TaskFailure> {
-        let Want::Statistics(digest) = *want else { return Ok(Wanted::Contributions) };
+        let digest = match *want {
+            Want::Contributions => return Ok(Wanted::Contributions),
+            Want::Distance => return Ok(Wanted::Distance),
+            Want::Statistics(digest) => digest,
+        };
         let broken = |problem: &dyn std::fmt::Display| broken_artifact(digest, "statistics list", problem);
         let specs = self.statistics.get(digest, || {
             serde_json::from_slice(&get(artifacts, digest)?).map(Arc::new).map_err(|error| broken(&error))
@@ -249,16 +258,24 @@ impl Library {
         wanted: &Wanted,
         artifacts: &Arc<dyn ArtifactSource>,
     ) -> Result<Arc<Plan>, TaskFailure> {
-        let (statistics, observed) = match wanted {
-            Wanted::Contributions => (None, BTreeSet::new()),
-            Wanted::Statistics { digest, tensors, .. } => (Some(*digest), tensors.iter().copied().collect()),
+        let statistics = match wanted {
+            Wanted::Contributions | Wanted::Distance => None,
+            Wanted::Statistics { digest, .. } => Some(*digest),
         };
         let model = &workload.model;
         self.plans.get((workload.digest, candidate.clone(), statistics), || {
             let plan = |variant| {
-                Plan::new(&model.graph, variant, self.isa, &model.packed, &observed)
-                    .map(Arc::new)
-                    .map_err(|error: PlanError| TaskFailure::ModelUnsupported { message: error.to_string() })
+                let (graph, packed) = (&model.graph, &model.packed);
+                let plan = match wanted {
+                    Wanted::Contributions | Wanted::Distance => {
+                        Plan::new(graph, variant, self.isa, packed, &BTreeSet::new())
+                    }
+                    Wanted::Statistics { tensors, .. } => {
+                        Plan::observing(graph, variant, self.isa, packed, &tensors.iter().copied().collect())
+                    }
+                };
+                let unsupported = |error: PlanError| TaskFailure::ModelUnsupported { message: error.to_string() };
+                plan.map(Arc::new).map_err(unsupported)
             };
             let Some(digest) = candidate.scheme else { return plan(Variant::Baseline) };
             let scheme = self.schemes.get(digest, || {

@@ -2,18 +2,22 @@
 //!
 //! Never here: sessions, leases, who asked.
 
+mod bundle;
 mod loaded;
 
 use crate::artifact::ArtifactSource;
 use crate::data::{DataError, PixelCache};
-use crate::plan::{Observation, Plan, PlanError};
+use crate::plan::{Finished, Observation, Plan, PlanError, Port, PortBuffer};
 use crate::session::{StopFlag, TaskOutput, TaskRunner};
+use bundle::Bundle;
 use holdfast_common::Digest;
-use holdfast_common::evaluation::{SampleIndex, SampleResult};
+use holdfast_common::distance::distances;
+use holdfast_common::evaluation::{Candidate, SampleIndex, SampleResult};
 use holdfast_common::metric::{MetricError, Outputs};
 use holdfast_kernels::Isa;
 use holdfast_proto::message::{Task, TaskFailure, Tile, TileResults};
 use loaded::{Library, LoadedWorkload, Wanted};
+use ndarray::ArrayD;
 use rayon::prelude::*;
 use std::sync::Arc;
 
@@ -60,12 +64,28 @@ pub struct Engine {
 /// Why one sample of a tile could not be evaluated.
 enum SampleFailure {
     Stopped,
+    /// The sample does not suit the model.
+    Unsuitable(String),
     Failed(TaskFailure),
+}
+
+impl SampleFailure {
+    /// Names the sample where it is to blame.
+    fn of(self, sample: SampleIndex) -> SampleFailure {
+        match self {
+            SampleFailure::Unsuitable(message) => poison(sample, message),
+            SampleFailure::Stopped | SampleFailure::Failed(_) => self,
+        }
+    }
 }
 
 impl From<PlanError> for SampleFailure {
     fn from(error: PlanError) -> SampleFailure {
-        SampleFailure::Failed(TaskFailure::ModelUnsupported { message: error.to_string() })
+        let message = error.to_string();
+        match error {
+            PlanError::Index { .. } => SampleFailure::Unsuitable(message),
+            _ => SampleFailure::Failed(TaskFailure::ModelUnsupported { message }),
+        }
     }
 }
 
@@ -104,10 +124,11 @@ impl Engine {
     ) -> Result<TileResults, TaskFailure> {
         let workload = self.library.workload(tile.workload, artifacts)?;
         let wanted = self.library.wanted(&tile.want, &workload, artifacts)?;
-        let mut plans = Vec::with_capacity(tile.candidates.len());
-        for candidate in &tile.candidates {
-            plans.push(self.library.plan(&workload, candidate, &wanted, artifacts)?);
-        }
+        let bundles = Bundle::all(&self.library, &workload, &tile.candidates, &wanted, artifacts)?;
+        let float = match wanted {
+            Wanted::Distance => Some(self.library.plan(&workload, &Candidate::baseline(), &wanted, artifacts)?),
+            Wanted::Contributions | Wanted::Statistics { .. } => None,
+        };
         let rows: Result<Vec<Vec<SampleResult>>, SampleFailure> = self.pool.install(|| {
             tile.samples
                 .par_iter()
@@ -115,13 +136,27 @@ impl Engine {
                     if stop() {
                         return Err(SampleFailure::Stopped);
                     }
-                    plans.iter().map(|plan| run_sample(&workload, plan, &wanted, sample, self.library.isa())).collect()
+                    let float = float.as_deref().map(|plan| outputs(&workload, plan, sample)).transpose();
+                    let float = float.map_err(|failure| failure.of(sample))?.unwrap_or_default();
+                    let reader = Reader { workload: &workload, wanted: &wanted, sample, isa: self.library.isa() };
+                    let mut row = vec![SampleResult::default(); tile.candidates.len()];
+                    for bundle in &bundles {
+                        let write = |port: &Port, buffer: PortBuffer<'_>| write_input(&workload, sample, port, buffer);
+                        let read = |position: usize, finished: &Finished<'_>| {
+                            row[position] = reader.read(finished, &float)?;
+                            Ok::<(), SampleFailure>(())
+                        };
+                        bundle.run(write, read).map_err(|failure| failure.of(sample))?;
+                    }
+                    Ok(row)
                 })
                 .collect()
         });
+        bundles.iter().for_each(Bundle::finish);
         match rows {
             Ok(rows) => Ok(transposed(rows, tile.candidates.len())),
             Err(SampleFailure::Failed(failure)) => Err(failure),
+            Err(SampleFailure::Unsuitable(message)) => Err(TaskFailure::ModelUnsupported { message }),
             Err(SampleFailure::Stopped) => {
                 Err(TaskFailure::RetryElsewhere { message: "the worker was told to stop".to_owned() })
             }
@@ -152,27 +187,41 @@ fn transposed(rows: Vec<Vec<SampleResult>>, candidates: usize) -> TileResults {
     results
 }
 
-fn run_sample(
+/// A sample's outputs.
+fn outputs(workload: &LoadedWorkload, plan: &Plan, sample: SampleIndex) -> Result<Vec<ArrayD<f32>>, SampleFailure> {
+    plan.run(|port, buffer| write_input(workload, sample, port, buffer), |finished| Ok(finished.outputs()))
+}
+
+fn write_input(
     workload: &LoadedWorkload,
-    plan: &Plan,
-    wanted: &Wanted,
+    sample: SampleIndex,
+    port: &Port,
+    buffer: PortBuffer<'_>,
+) -> Result<(), SampleFailure> {
+    let input = workload.input_position(port.tensor);
+    workload.write_input(sample, input, port, buffer).map_err(|error| data_failure(sample, &error))
+}
+
+/// Turns what a plan has computed of a sample into what is wanted of it.
+struct Reader<'a> {
+    workload: &'a LoadedWorkload,
+    wanted: &'a Wanted,
     sample: SampleIndex,
     isa: Isa,
-) -> Result<SampleResult, SampleFailure> {
-    plan.run(
-        |port, buffer| {
-            let input = workload.input_position(port.tensor);
-            workload.write_input(sample, input, port, buffer).map_err(|error| data_failure(sample, &error))
-        },
-        |finished| match wanted {
+}
+
+impl Reader<'_> {
+    /// The result; `float` is the float model's outputs where distances to them are wanted.
+    fn read(&self, finished: &Finished<'_>, float: &[ArrayD<f32>]) -> Result<SampleResult, SampleFailure> {
+        let poisoned = |error: MetricError| poison(self.sample, error.to_string());
+        let parts = match self.wanted {
+            Wanted::Distance => vec![distances(float, &finished.outputs()).map_err(poisoned)?.to_vec()],
             Wanted::Contributions => {
                 let values = finished.outputs();
-                let outputs = Outputs { names: workload.output_names(), values: &values };
-                let annotation = workload.annotation(sample);
-                let parts: Result<Vec<Vec<f64>>, MetricError> =
-                    workload.metrics().iter().map(|metric| metric.contribution(&outputs, annotation)).collect();
-                let parts = parts.map_err(|error| poison(sample, error.to_string()))?;
-                Ok(SampleResult { parts })
+                let outputs = Outputs { names: self.workload.output_names(), values: &values };
+                let annotation = self.workload.annotation(self.sample);
+                let parts = self.workload.metrics().iter().map(|metric| metric.contribution(&outputs, annotation));
+                parts.collect::<Result<Vec<Vec<f64>>, MetricError>>().map_err(poisoned)?
             }
             Wanted::Statistics { specs, tensors, .. } => {
                 let mut parts = Vec::with_capacity(specs.len());
@@ -180,12 +229,13 @@ fn run_sample(
                     let Some((placement, values)) = finished.observed(*tensor) else {
                         return Err(PlanError::Scheme { problem: format!("`{}` is not observed", spec.tensor) }.into());
                     };
-                    parts.push(Observation { spec, placement, values }.take(isa));
+                    parts.push(Observation { spec, placement, values }.take(self.isa));
                 }
-                Ok(SampleResult { parts })
+                parts
             }
-        },
-    )
+        };
+        Ok(SampleResult { parts })
+    }
 }
 
 fn poison(sample: SampleIndex, message: String) -> SampleFailure {

@@ -1,6 +1,8 @@
 //! The memory a plan runs in: aligned buffers with their fill, reused between values of one geometry.
 
-use holdfast_kernels::Image;
+use holdfast_kernels::float::PackedF32;
+use holdfast_kernels::{Image, Isa};
+use std::sync::Arc;
 
 /// Bytes kernels like their rows to start at.
 const ALIGNMENT: usize = 64;
@@ -50,12 +52,19 @@ pub enum BufferKind {
         /// Code of real zero.
         fill: u8,
     },
+    /// Integers and truth values, whatever their width in the model; no border.
+    I64,
 }
 
 impl BufferKind {
     /// Whether the elements have the same type.
     pub fn is_like(self, other: BufferKind) -> bool {
-        matches!((self, other), (BufferKind::F32, BufferKind::F32) | (BufferKind::U8 { .. }, BufferKind::U8 { .. }))
+        matches!(
+            (self, other),
+            (BufferKind::F32, BufferKind::F32)
+                | (BufferKind::U8 { .. }, BufferKind::U8 { .. })
+                | (BufferKind::I64, BufferKind::I64)
+        )
     }
 }
 
@@ -76,6 +85,7 @@ impl BufferSpec {
         let size = match self.kind {
             BufferKind::F32 => size_of::<f32>(),
             BufferKind::U8 { .. } => 1,
+            BufferKind::I64 => size_of::<i64>(),
         };
         (self.elements + SLACK) * size + ALIGNMENT
     }
@@ -100,27 +110,60 @@ impl BufferSpec {
 /// The buffers one thread runs one plan in.
 #[derive(Debug)]
 pub struct Arena {
-    /// One entry a buffer; only the vector of its kind is used.
     buffers: Vec<Buffer>,
+    /// Where right operands that are computed are packed.
+    scratch: Option<PackedF32>,
+    isa: Isa,
 }
 
-/// One buffer of either kind.
+/// One buffer of any kind.
 #[derive(Debug)]
 pub enum Buffer {
     /// Floats.
     F32(Aligned<f32>),
     /// Codes.
     U8(Aligned<u8>),
+    /// Integers.
+    I64(Aligned<i64>),
+}
+
+/// A model input's buffer, to be written; integers of every width are 64 bits wide, truth values are 0 and 1.
+#[derive(Debug)]
+pub enum PortBuffer<'a> {
+    /// Floats.
+    F32(&'a mut [f32]),
+    /// Integers.
+    I64(&'a mut [i64]),
+}
+
+/// A constant's elements as they lie in its buffer.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Stored {
+    /// Floats.
+    F32(Arc<Vec<f32>>),
+    /// Integers.
+    I64(Arc<Vec<i64>>),
 }
 
 impl Arena {
     /// Allocates and fills everything a plan needs.
-    pub fn new(specs: &[BufferSpec]) -> Arena {
+    pub fn new(specs: &[BufferSpec], isa: Isa) -> Arena {
         let make = |spec: &BufferSpec| match spec.kind {
             BufferKind::F32 => Buffer::F32(Aligned::filled(spec.elements, 0.0)),
             BufferKind::U8 { fill } => Buffer::U8(Aligned::filled(spec.elements, fill)),
+            BufferKind::I64 => Buffer::I64(Aligned::filled(spec.elements, 0)),
         };
-        Arena { buffers: specs.iter().map(make).collect() }
+        Arena { buffers: specs.iter().map(make).collect(), scratch: None, isa }
+    }
+
+    /// Takes the packing space out, to be written while buffers are read.
+    pub fn take_scratch(&mut self) -> PackedF32 {
+        self.scratch.take().unwrap_or_else(|| PackedF32::empty(self.isa))
+    }
+
+    /// Puts the packing space back.
+    pub fn put_scratch(&mut self, scratch: PackedF32) {
+        self.scratch = Some(scratch);
     }
 
     /// Takes a buffer out, to be written while others are read.
@@ -133,11 +176,25 @@ impl Arena {
         self.buffers[id.0] = buffer;
     }
 
+    /// Copies the contents of another arena's buffer, as much as both hold, into one of the same kind.
+    pub fn copy(&mut self, to: BufferId, other: &Arena, from: BufferId) {
+        fn copy<T: Copy>(from: &[T], to: &mut [T]) {
+            let len = from.len().min(to.len());
+            to[..len].copy_from_slice(&from[..len]);
+        }
+        match (&other.buffers[from.0], &mut self.buffers[to.0]) {
+            (Buffer::F32(from), Buffer::F32(to)) => copy(from.as_slice(), to.as_mut_slice()),
+            (Buffer::U8(from), Buffer::U8(to)) => copy(from.as_slice(), to.as_mut_slice()),
+            (Buffer::I64(from), Buffer::I64(to)) => copy(from.as_slice(), to.as_mut_slice()),
+            _ => unreachable!("equal contents are of one kind"),
+        }
+    }
+
     /// The floats of a buffer; a plan never asks for the wrong kind.
     pub fn f32(&self, id: BufferId) -> &[f32] {
         match &self.buffers[id.0] {
             Buffer::F32(data) => data.as_slice(),
-            Buffer::U8(_) => &[],
+            Buffer::U8(_) | Buffer::I64(_) => &[],
         }
     }
 
@@ -145,15 +202,33 @@ impl Arena {
     pub fn u8(&self, id: BufferId) -> &[u8] {
         match &self.buffers[id.0] {
             Buffer::U8(data) => data.as_slice(),
-            Buffer::F32(_) => &[],
+            Buffer::F32(_) | Buffer::I64(_) => &[],
         }
     }
 
-    /// The floats of a buffer, for writing the plan's input.
-    pub fn f32_mut(&mut self, id: BufferId) -> &mut [f32] {
+    /// The integers of a buffer; a plan never asks for the wrong kind.
+    pub fn i64(&self, id: BufferId) -> &[i64] {
+        match &self.buffers[id.0] {
+            Buffer::I64(data) => data.as_slice(),
+            Buffer::F32(_) | Buffer::U8(_) => &[],
+        }
+    }
+
+    /// A buffer for writing the plan's input; inputs are never codes.
+    pub fn port(&mut self, id: BufferId) -> PortBuffer<'_> {
         match &mut self.buffers[id.0] {
-            Buffer::F32(data) => data.as_mut_slice(),
-            Buffer::U8(_) => &mut [],
+            Buffer::F32(data) => PortBuffer::F32(data.as_mut_slice()),
+            Buffer::I64(data) => PortBuffer::I64(data.as_mut_slice()),
+            Buffer::U8(_) => PortBuffer::F32(&mut []),
+        }
+    }
+
+    /// Writes a constant.
+    pub fn store(&mut self, id: BufferId, stored: &Stored) {
+        match (&mut self.buffers[id.0], stored) {
+            (Buffer::F32(data), Stored::F32(values)) => data.as_mut_slice()[..values.len()].copy_from_slice(values),
+            (Buffer::I64(data), Stored::I64(values)) => data.as_mut_slice()[..values.len()].copy_from_slice(values),
+            _ => unreachable!("a constant lies in a buffer of its own kind"),
         }
     }
 }

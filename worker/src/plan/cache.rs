@@ -22,7 +22,17 @@ pub enum Packed {
     Int8Depthwise(PackedDepthwise),
 }
 
-/// The scheme (`None`: float) and the operation weights are packed for.
+/// Packed weights are made once and shared: what is not the same is not equal.
+impl PartialEq for Packed {
+    fn eq(&self, other: &Packed) -> bool {
+        std::ptr::eq(self, other)
+    }
+}
+
+impl Eq for Packed {}
+
+/// What weights are packed under (a scheme for codes, the quant params for the floats that codes stand for, nothing for
+/// the model's own floats) and the operation they are for.
 type Key = (Option<Digest>, OpId);
 
 /// The moves of one output of an operation (`None`: those of a broadcast) between these places, the output's last.
@@ -43,18 +53,19 @@ pub struct PackedCache {
 }
 
 impl PackedCache {
-    /// The packed weights of an operation under a scheme (`None`: float), packed now if they are not there yet.
+    /// The packed weights of an operation under the digest of a scheme or of quant params (`None`: the model's floats),
+    /// packed now if they are not there yet.
     pub fn get<E>(
         &self,
-        scheme: Option<Digest>,
+        under: Option<Digest>,
         op: OpId,
         pack: impl FnOnce() -> Result<Packed, E>,
     ) -> Result<Arc<Packed>, E> {
-        if let Some(known) = lock(&self.packed).get(&(scheme, op)) {
+        if let Some(known) = lock(&self.packed).get(&(under, op)) {
             return Ok(Arc::clone(known));
         }
         let packed = Arc::new(pack()?);
-        Ok(Arc::clone(lock(&self.packed).entry((scheme, op)).or_insert(packed)))
+        Ok(Arc::clone(lock(&self.packed).entry((under, op)).or_insert(packed)))
     }
 
     /// The moves behind a key, listed now if they are not there yet.

@@ -2,10 +2,11 @@
 
 use super::buffer::{Arena, Buffer, BufferId, BufferKind, BufferSpec};
 use super::cache::Packed;
+use super::general::{General, IndexFault};
 use super::part::{FloatPart, Int8Finish, Int8Part};
 use super::rearrange::Rearrangement;
 use holdfast_common::graph::{OpId, ReduceKind};
-use holdfast_kernels::float::{self, Binary, Blend, Divisor, Right, Unary};
+use holdfast_kernels::float::{self, Binary, Blend, Divisor, PackedF32, Right, Unary};
 use holdfast_kernels::int8::{
     AddU8, AverageCount, AverageOutput, CodeParams, Epilogue, Int8Error, add_u8, average_pool_u8, dequantize_u8_f32,
     max_pool_u8, quantize_f32_u8,
@@ -31,18 +32,20 @@ pub struct Instruction {
 }
 
 /// The right operand of an element-wise operation.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Operand {
     /// As large as the left one.
     Full(Image),
-    /// One number.
-    Scalar,
-    /// One number a channel.
-    Channels,
+    /// One number, at this element.
+    Scalar(usize),
+    /// One number a channel, from this element on.
+    Channels(usize),
+    /// One number a pixel: an image of one channel.
+    Pixels(Image),
 }
 
 /// Where an average of codes goes.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub enum CodesFinish {
     /// To codes.
     Codes {
@@ -59,7 +62,7 @@ pub enum CodesFinish {
 }
 
 /// A resize with its positions worked out.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub enum ResizeKernel {
     /// Nearest neighbour.
     Nearest {
@@ -77,8 +80,8 @@ pub enum ResizeKernel {
     },
 }
 
-/// The calls there are.
-#[derive(Debug)]
+/// The calls there are. Equal calls give equal results of equal inputs.
+#[derive(Debug, PartialEq)]
 pub enum Kernel {
     /// Codes × codes, dense or depthwise.
     ConvInt8 {
@@ -219,11 +222,16 @@ pub enum Kernel {
         /// Output.
         to: Image,
     },
+    /// An operation on whole row-major tensors.
+    General(General),
 }
 
 impl Instruction {
     /// Whether it computes on codes.
     pub fn is_int8(&self) -> bool {
+        if let Kernel::General(general) = &self.kernel {
+            return general.is_int8();
+        }
         matches!(
             self.kernel,
             Kernel::ConvInt8 { .. }
@@ -235,7 +243,8 @@ impl Instruction {
 
     /// The kernel's name, for people who look where the time goes.
     pub fn name(&self) -> &'static str {
-        match self.kernel {
+        match &self.kernel {
+            Kernel::General(general) => general.name(),
             Kernel::ConvInt8 { .. } => "conv_int8",
             Kernel::ConvFloat { .. } => "conv_float",
             Kernel::AddCodes { .. } => "add_codes",
@@ -257,23 +266,48 @@ impl Instruction {
     }
 
     /// Runs it.
-    pub fn run(&self, arena: &mut Arena) {
+    ///
+    /// # Errors
+    ///
+    /// An index in the data that is out of range.
+    pub fn run(&self, arena: &mut Arena) -> Result<(), IndexFault> {
         let mut output = arena.take(self.output);
-        match &mut output {
-            Buffer::F32(data) => {
+        let mut scratch = arena.take_scratch();
+        let result = self.write(arena, &mut scratch, &mut output);
+        arena.put_scratch(scratch);
+        arena.put(self.output, output);
+        result
+    }
+
+    fn write(&self, arena: &Arena, scratch: &mut PackedF32, output: &mut Buffer) -> Result<(), IndexFault> {
+        match (output, &self.kernel) {
+            (Buffer::F32(data), kernel) => {
                 if let Some(spec) = &self.border {
                     spec.fill_border(0.0, data.as_mut_slice());
                 }
+                if let Kernel::General(general) = kernel {
+                    return general.write_floats(self.isa, arena, &self.inputs, scratch, data.as_mut_slice());
+                }
                 self.write_floats(arena, data.as_mut_slice());
             }
-            Buffer::U8(data) => {
+            (Buffer::U8(data), kernel) => {
                 if let Some(spec @ BufferSpec { kind: BufferKind::U8 { fill }, .. }) = &self.border {
                     spec.fill_border(*fill, data.as_mut_slice());
                 }
+                if let Kernel::General(general) = kernel {
+                    return general.write_codes(arena, &self.inputs, data.as_mut_slice());
+                }
                 self.write_codes(arena, data.as_mut_slice());
             }
+            (Buffer::I64(data), Kernel::General(general)) => {
+                return general.write_integers(arena, &self.inputs, data.as_mut_slice());
+            }
+            (Buffer::I64(data), Kernel::Rearrange { rearrangement, fill }) => {
+                rearrangement.apply(|input| arena.i64(self.inputs[input]), *fill as i64, data.as_mut_slice());
+            }
+            (Buffer::I64(_), other) => unreachable!("{other:?} writes no integers"),
         }
-        arena.put(self.output, output);
+        Ok(())
     }
 
     fn write_codes(&self, arena: &Arena, output: &mut [u8]) {
@@ -416,13 +450,22 @@ impl Instruction {
                 let right = Right::Same(&b[r..r + len]);
                 float::binary(self.isa, function, &a[l..l + len], right, &mut output[to..to + len]);
             }),
-            Operand::Scalar => for_each_row(&[*left, *image], |[l, to], len| {
-                float::binary(self.isa, function, &a[l..l + len], Right::Scalar(b[0]), &mut output[to..to + len]);
+            Operand::Scalar(at) => for_each_row(&[*left, *image], |[l, to], len| {
+                float::binary(self.isa, function, &a[l..l + len], Right::Scalar(b[*at]), &mut output[to..to + len]);
             }),
-            Operand::Channels => for_each_row(&[*left, *image], |[l, to], len| {
-                let right = Right::Channels(&b[..image.channels]);
+            Operand::Channels(first) => for_each_row(&[*left, *image], |[l, to], len| {
+                let right = Right::Channels(&b[*first..*first + image.channels]);
                 float::binary(self.isa, function, &a[l..l + len], right, &mut output[to..to + len]);
             }),
+            Operand::Pixels(right) => {
+                for y in 0..image.height {
+                    for x in 0..image.width {
+                        let (l, to, len) = (left.at(y, x), image.at(y, x), image.channels);
+                        let right = Right::Scalar(b[right.at(y, x)]);
+                        float::binary(self.isa, function, &a[l..l + len], right, &mut output[to..to + len]);
+                    }
+                }
+            }
         }
     }
 }

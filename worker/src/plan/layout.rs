@@ -70,15 +70,14 @@ impl Placement {
 
     /// Reads the logical elements in row-major order.
     pub fn gather(&self, buffer: &[f32]) -> Vec<f32> {
-        let mut values = vec![0.0; self.shape.iter().product()];
         match self.layout {
-            Layout::RowMajor => {
-                let len = values.len();
-                values.copy_from_slice(&buffer[self.image.offset..][..len]);
+            Layout::RowMajor => self.dense(buffer).to_vec(),
+            Layout::ChannelsLast => {
+                let mut values = vec![0.0; self.shape.iter().product()];
+                image_to_nchw(&self.image, buffer, &mut values);
+                values
             }
-            Layout::ChannelsLast => image_to_nchw(&self.image, buffer, &mut values),
         }
-        values
     }
 
     /// Writes the logical elements, given in row-major order; the fast way for values that lie in one slice.
@@ -93,8 +92,13 @@ impl Placement {
         }
     }
 
+    /// The elements of a row-major tensor.
+    pub fn dense<'b, T>(&self, buffer: &'b [T]) -> &'b [T] {
+        &buffer[self.image.offset..][..self.shape.iter().product()]
+    }
+
     /// Writes the logical elements, given in row-major order.
-    pub fn scatter(&self, values: impl Iterator<Item = f32>, buffer: &mut [f32]) {
+    pub fn scatter<T>(&self, values: impl Iterator<Item = T>, buffer: &mut [T]) {
         let image = &self.image;
         match self.layout {
             Layout::RowMajor => {

@@ -67,8 +67,11 @@ impl Observation<'_> {
     }
 }
 
-/// A statistic of plain numbers.
+/// A statistic of plain numbers; NaN where one of them is.
 fn of_slice(statistic: Statistic, values: Vec<f32>) -> f64 {
+    if values.iter().any(|value| value.is_nan()) {
+        return f64::NAN;
+    }
     match statistic {
         Statistic::Min => f64::from(values.into_iter().fold(f32::INFINITY, f32::min)),
         Statistic::Max => f64::from(values.into_iter().fold(f32::NEG_INFINITY, f32::max)),
@@ -84,6 +87,6 @@ fn of_slice(statistic: Statistic, values: Vec<f32>) -> f64 {
 
 /// A quantile rounded to f32; NaN of nothing.
 fn quantile_of(values: impl Iterator<Item = f32>, probability: f64) -> f64 {
-    let values: Vec<f64> = values.map(f64::from).collect();
-    quantile(&values, probability).map_or(f64::NAN, |quantile| f64::from(quantile as f32))
+    let mut values: Vec<f64> = values.map(f64::from).collect();
+    quantile(&mut values, probability).map_or(f64::NAN, |quantile| f64::from(quantile as f32))
 }

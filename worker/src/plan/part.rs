@@ -6,7 +6,7 @@ use holdfast_kernels::int8::{AddU8, ConvU8S8, DepthwiseU8S8, Epilogue, Int8Error
 use holdfast_kernels::{ConvGeometry, GeometryError, Image, Isa};
 
 /// What comes out of an int8 product.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Int8Finish {
     /// Codes.
     Codes(Requant),
@@ -31,7 +31,7 @@ pub enum Int8Finish {
 }
 
 /// One group of an int8 convolution.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub struct Int8Part {
     window: Int8Window,
     bias: Vec<i32>,
@@ -39,7 +39,7 @@ pub struct Int8Part {
     pub finish: Int8Finish,
 }
 
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 enum Int8Window {
     Dense(ConvU8S8),
     Depthwise(DepthwiseU8S8),
@@ -64,7 +64,7 @@ impl Int8Part {
 }
 
 /// One group of a float convolution.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub struct FloatPart {
     window: FloatWindow,
     bias: Vec<f32>,
@@ -74,7 +74,7 @@ pub struct FloatPart {
     hi: f32,
 }
 
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 enum FloatWindow {
     Dense(ConvF32),
     Depthwise(DepthwiseF32),

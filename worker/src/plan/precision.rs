@@ -106,6 +106,11 @@ impl<'a> Precision<'a> {
         self.edges.get(&(op, input)).copied()
     }
 
+    /// Whether anything reads codes; a scheme of weights alone makes everything read floats.
+    pub fn has_codes(&self) -> bool {
+        !self.edges.is_empty()
+    }
+
     /// The quant params of a constant input, if it is quantized.
     pub fn weights(&self, op: OpId, input: usize) -> Option<&'a QuantParams> {
         self.weights.get(&(op, input)).copied()

@@ -126,7 +126,7 @@ fn weight_params_that_do_not_fit_the_weights_are_refused() {
     let errors = [
         with(|net| net.scheme.quantizers[1].params.scales = vec![0.01; 3]),
         with(|net| net.scheme.quantizers[1].params.scales = vec![-0.01; 4]),
-        with(|net| net.scheme.quantizers[1].params.zero_points = vec![1; 4]),
+        with(|net| net.scheme.quantizers[1].params.zero_points = vec![200; 4]),
         with(|net| net.scheme.quantizers[1].params.axis = Some(1)),
         with(|net| net.scheme.quantizers[1].params.axis = Some(7)),
         with(|net| net.scheme.quantizers[1].params.axis = None),

@@ -139,6 +139,51 @@ fn a_product_with_either_order_of_weights_equals_its_definition() {
     }
 }
 
+/// A product with weights that the integer kernels do not have equals the float product of what the codes stand for.
+fn check_without_kernel(kind: &OpKind, zero_points: [i32; 3]) {
+    let (inputs, scales) = (21, [0.006f32, 0.009, 0.007]);
+    let weights = values(1100, inputs * 3);
+    let bias = values(1102, 3);
+    let build = |weights: &[f32], quantized: bool| {
+        let mut net = Net::default();
+        let x = net.input("x", &[1, inputs]);
+        let w = net.constant("w", &[3, inputs], weights);
+        let b = net.constant("b", &[3], &bias);
+        let y = net.one("gemm", kind.clone(), &[x, w, b], &[1, 3]);
+        net.output(y);
+        net.group(&["gemm"]);
+        net.activation(x, &[("gemm", 0)], X);
+        if quantized {
+            net.weights("gemm", 0, &scales);
+            let params = &mut net.scheme.quantizers[1].params;
+            (params.code_min, params.zero_points) = (-128, zero_points.to_vec());
+        }
+        net
+    };
+    let stood_for = weights.iter().enumerate().map(|(at, weight)| {
+        let (scale, zero_point) = (scales[at / inputs], zero_points[at / inputs]);
+        let code = ((weight / scale).round_ties_even() as i32 + zero_point).clamp(-128, 127);
+        scale * (code - zero_point) as f32
+    });
+    let stood_for: Vec<f32> = stood_for.collect();
+    let samples = [values(1107, inputs)];
+    let found = build(&weights, true).run(&samples);
+    assert_bits(&found, &build(&stood_for, false).run(&samples), "what the codes stand for");
+    assert!(found.iter().zip(&build(&weights, false).run(&samples)).any(|(a, b)| a != b), "the codes matter");
+}
+
+#[test]
+fn asymmetric_weights_multiply_in_float_as_what_their_codes_stand_for() {
+    let kind = OpKind::Gemm { alpha: 1.0, beta: 1.0, trans_a: false, trans_b: true };
+    check_without_kernel(&kind, [-43, 0, 17]);
+}
+
+#[test]
+fn a_scaled_product_multiplies_in_float_as_what_its_codes_stand_for() {
+    let kind = OpKind::Gemm { alpha: 0.5, beta: 2.0, trans_a: false, trans_b: true };
+    check_without_kernel(&kind, [0; 3]);
+}
+
 /// Params of the residual blocks below: of both convolutions' outputs, and of the sum.
 const A: (f32, u8) = (0.019, 131);
 const B: (f32, u8) = (0.023, 88);

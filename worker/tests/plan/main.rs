@@ -8,4 +8,6 @@ mod moves;
 mod net;
 mod pools;
 mod runs;
+mod share;
 mod slow;
+mod weights;

@@ -4,13 +4,13 @@ use crate::net::{Net, assert_bits, conv, first_output, values};
 use holdfast_common::graph::{BinaryKind, OpId, OpKind, TensorId, UnaryKind};
 use holdfast_common::scheme::GroupId;
 use holdfast_kernels::Isa;
-use holdfast_worker::plan::{PackedCache, Plan, PlanError, Variant};
+use holdfast_worker::plan::{PackedCache, Plan, PlanError, PortBuffer, Variant};
 use std::collections::BTreeSet;
 
-const SHAPE: [usize; 4] = [1, 16, 6, 6];
+pub const SHAPE: [usize; 4] = [1, 16, 6, 6];
 
 /// stem → relu → depthwise → clip → project → add(stem's relu) → global average → fully connected.
-fn network() -> Net {
+pub fn network() -> Net {
     let mut net = Net::default();
     let x = net.input("x", &SHAPE);
     let product = |net: &mut Net, name: &str, input: TensorId, kind: OpKind, weights: &[usize], out: &[usize]| {
@@ -54,7 +54,7 @@ fn network() -> Net {
     net
 }
 
-fn sample(seed: u64) -> Vec<Vec<f32>> {
+pub fn sample(seed: u64) -> Vec<Vec<f32>> {
     vec![values(seed, SHAPE.iter().product())]
 }
 
@@ -108,6 +108,7 @@ fn an_observed_tensor_shows_what_its_operation_computes_before_it_is_quantized()
     let mut buffers = sample(3);
     plan.run(
         |port, buffer| {
+            let PortBuffer::F32(buffer) = buffer else { panic!("a float input") };
             port.placement.scatter(buffers.swap_remove(0).into_iter(), buffer);
             Ok::<(), PlanError>(())
         },

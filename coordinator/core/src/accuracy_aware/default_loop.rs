@@ -24,6 +24,9 @@ pub(super) async fn revert<E: Evaluator>(search: &mut Search<'_, E>, entering: S
     let mut ranked = BTreeSet::new();
 
     while made < rounds {
+        if let Some(spent) = search.spent(made) {
+            return Ok(Ending::gave_up(best, spent));
+        }
         if search.is_everything_reverted(&from.state) {
             return Ok(Ending::gave_up(best, StopReason::EverythingReverted));
         }
@@ -35,8 +38,8 @@ pub(super) async fn revert<E: Evaluator>(search: &mut Search<'_, E>, entering: S
             }
         };
         let Some(group) = list.pop_front() else {
-            let left = search.scheme.groups.len() - from.state.reverted.len() - from.failed.len();
-            if left == 0 {
+            let left = search.left(&from.state.reverted);
+            if left.iter().all(|group| from.failed.contains(group)) {
                 let Some(least_bad) = from.least_bad.take() else {
                     return Ok(Ending::gave_up(best, StopReason::NoGroupLeft));
                 };
@@ -46,6 +49,11 @@ pub(super) async fn revert<E: Evaluator>(search: &mut Search<'_, E>, entering: S
             order = None;
             continue;
         };
+        let mut reverted = from.state.reverted.clone();
+        reverted.insert(group);
+        if !search.is_affordable(&reverted) {
+            return Ok(Ending::gave_up(best, StopReason::OperationBudget));
+        }
         let candidate = search.validate(&from.state, group).await?;
         made += 1;
 

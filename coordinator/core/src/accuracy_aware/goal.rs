@@ -29,8 +29,12 @@ impl Goal {
 
     /// Positive is worse than the baseline, in the metric's own unit.
     pub(super) fn drops(&self, values: &[f64]) -> Vec<f64> {
-        let metrics = self.orientations.iter().zip(&self.baseline).zip(values);
-        metrics.map(|((orientation, baseline), value)| orientation.sign() * (baseline - value)).collect()
+        values.iter().enumerate().map(|(metric, value)| self.drop(metric, *value)).collect()
+    }
+
+    /// The drop of one metric.
+    pub(super) fn drop(&self, metric: usize, value: f64) -> f64 {
+        self.orientations[metric].sign() * (self.baseline[metric] - value)
     }
 
     /// Whether every drop is within its limit; the limit itself is.

@@ -9,7 +9,7 @@ use super::{Conclusion, Problem, run};
 use crate::error::CoreError;
 use crate::evaluator::Stage;
 use crate::observer::Silent;
-use crate::parameters::{Mode, Parameters, QuantizationParameters, SaturationFix};
+use crate::parameters::{Mode, Parameters, QuantizationParameters, SaturationFix, SearchParameters, Strategy};
 use crate::record::{Outcome, StopReason};
 use crate::testing::{
     TableEvaluator, chain, plain_statistics, quantized_groups, run_ready, samples, statistics_answer, table_metrics,
@@ -92,7 +92,9 @@ fn trace(table: &Table, parameters: Parameters) -> Result<Trace, CoreError> {
         graph: &graph,
         calibration: samples(b"calibration", 2),
         validation: samples(b"validation", 5),
+        baseline: None,
         metrics: &metrics,
+        labels: None,
     };
     let conclusion = run_ready(run(&evaluator, &problem, &parameters, &Silent))?;
     let published = evaluator.published.lock().expect("no test thread panicked").clone();
@@ -115,6 +117,11 @@ fn compat() -> Parameters {
     Parameters { mode: Mode::Compat, quantization, ..Parameters::default() }
 }
 
+fn greedy() -> Parameters {
+    let search = SearchParameters { strategy: Strategy::Greedy, ..Default::default() };
+    Parameters { search, ..Parameters::default() }
+}
+
 fn traced(table: &Table, parameters: Parameters) -> Trace {
     trace(table, parameters).expect("a conclusion")
 }
@@ -124,7 +131,7 @@ const MET: fn(usize) -> Outcome = |reverted| Outcome::MetByReverting { reverted,
 #[test]
 fn a_falling_drop_is_followed_down_one_ranking() {
     let table = Table { names: ABCD, drops: &[("abcd", &[0.05]), ("bcd", &[0.03]), ("cd", &[0.008])], orders: &[] };
-    for parameters in [compat(), Parameters::default()] {
+    for parameters in [compat(), greedy()] {
         let trace = traced(&table, parameters);
         trace.assert(&["bcd", "cd"], 1, "cd", 0.008);
         assert_eq!(trace.conclusion.record.outcome, MET(2));
@@ -147,7 +154,7 @@ fn a_first_removal_that_worsens_is_kept_only_in_compat_mode() {
     };
     traced(&table, compat()).assert(&["bcd", "cd", "d"], 1, "d", 0.009);
     // Nothing has changed since the ranking when `a` is stepped back from, so the list goes on.
-    traced(&table, Parameters::default()).assert(&["bcd", "acd", "ad"], 1, "ad", 0.009);
+    traced(&table, greedy()).assert(&["bcd", "acd", "ad"], 1, "ad", 0.009);
 }
 
 #[test]
@@ -170,7 +177,7 @@ fn a_rolled_back_group_is_tried_again_at_once_only_in_compat_mode() {
     assert_eq!(trace.conclusion.record.outcome, Outcome::NotMet { reason: StopReason::EverythingReverted });
     // `b` failed from bcd; it comes back into the ranking when the list c, d is used up. Of the states that drop by
     // 0.02 the first, with the fewest reverted groups, is the answer.
-    let trace = traced(&table, Parameters::default());
+    let trace = traced(&table, greedy());
     trace.assert(&["bcd", "cd", "bd", "b", ""], 3, "bd", 0.02);
     assert_eq!(trace.conclusion.record.outcome, Outcome::NotMet { reason: StopReason::EverythingReverted });
 }
@@ -182,7 +189,7 @@ fn a_new_ranking_after_a_rollback_leads_on() {
         drops: &[("abcd", &[0.05]), ("bcd", &[0.03]), ("cd", &[0.04]), ("bc", &[0.02]), ("b", &[0.005])],
         orders: &[("bcd", "dcb")],
     };
-    for parameters in [compat(), Parameters::default()] {
+    for parameters in [compat(), greedy()] {
         traced(&table, parameters).assert(&["bcd", "cd", "bc", "b"], 2, "b", 0.005);
     }
 }
@@ -194,7 +201,7 @@ fn the_round_limit_returns_the_last_state_in_compat_mode_and_the_best_by_default
     let trace = traced(&table, capped(compat()));
     trace.assert(&["bcd", "cd"], 1, "cd", 0.02);
     assert_eq!(trace.conclusion.record.outcome, Outcome::NotMet { reason: StopReason::RoundLimit });
-    traced(&table, capped(Parameters::default())).assert(&["bcd", "cd"], 1, "bcd", 0.02);
+    traced(&table, capped(greedy())).assert(&["bcd", "cd"], 1, "bcd", 0.02);
 }
 
 #[test]
@@ -204,7 +211,7 @@ fn after_a_rollback_in_the_last_round_only_compat_mode_reports_the_discarded_sta
     let trace = traced(&table, capped(compat()));
     trace.assert(&["bcd", "cd"], 2, "bcd", 0.04);
     assert!(trace.conclusion.record.notes.iter().any(|note| note.contains("discarded")));
-    traced(&table, capped(Parameters::default())).assert(&["bcd", "cd"], 1, "bcd", 0.03);
+    traced(&table, capped(greedy())).assert(&["bcd", "cd"], 1, "bcd", 0.03);
 }
 
 #[test]
@@ -223,7 +230,7 @@ fn the_target_moves_to_the_metric_that_is_still_out_of_limits() {
     // POT compares with what `y` was when the loop began, 0.04; ours with bcd's 0.03. Both step back from cd.
     traced(&table, compat()).assert(&["bcd", "cd", "cd", "d"], 3, "d", 0.002);
     // The ranking for `y` was made from bcd, which is still the state: the list goes on with c.
-    let trace = traced(&table, Parameters::default());
+    let trace = traced(&table, greedy());
     trace.assert(&["bcd", "cd", "bd"], 2, "bd", 0.005);
     let targets: Vec<&str> = trace.conclusion.record.rounds.iter().map(|round| round.target.as_str()).collect();
     assert_eq!(targets, ["x", "y", "y"]);
@@ -238,7 +245,7 @@ fn without_stepping_back_worse_states_are_kept_but_by_default_not_returned() {
     };
     let capped = |parameters| Parameters { max_iter_num: Some(3), use_prev_if_drop_increase: false, ..parameters };
     traced(&table, capped(compat())).assert(&["bcd", "cd", "d"], 2, "d", 0.035);
-    traced(&table, capped(Parameters::default())).assert(&["bcd", "cd", "d"], 2, "bcd", 0.03);
+    traced(&table, capped(greedy())).assert(&["bcd", "cd", "d"], 2, "bcd", 0.03);
 }
 
 #[test]
@@ -247,7 +254,7 @@ fn reverting_the_last_group_reaches_the_goal_except_in_compat_mode() {
     let trace = traced(&table, compat());
     trace.assert(&["b", ""], 1, "", 0.0);
     assert_eq!(trace.conclusion.record.outcome, Outcome::NotMet { reason: StopReason::EverythingReverted });
-    let trace = traced(&table, Parameters::default());
+    let trace = traced(&table, greedy());
     trace.assert(&["b", ""], 1, "", 0.0);
     assert_eq!(trace.conclusion.record.outcome, Outcome::MetByReverting { reverted: 2, groups: 2 });
 }
@@ -255,7 +262,7 @@ fn reverting_the_last_group_reaches_the_goal_except_in_compat_mode() {
 #[test]
 fn no_rounds_allowed_returns_the_quantized_model_without_ranking() {
     let table = Table { names: ABCD, drops: &[("abcd", &[0.05])], orders: &[] };
-    for parameters in [compat(), Parameters::default()] {
+    for parameters in [compat(), greedy()] {
         let trace = traced(&table, Parameters { max_iter_num: Some(0), ..parameters });
         trace.assert(&[], 0, "abcd", 0.05);
         assert_eq!(trace.conclusion.record.outcome, Outcome::NotMet { reason: StopReason::RoundLimit });
@@ -269,7 +276,7 @@ fn after_a_rollback_groups_are_ranked_from_the_state_that_is_kept() {
         drops: &[("abcd", &[0.05]), ("bcd", &[0.04]), ("cd", &[0.03]), ("d", &[0.035]), ("c", &[0.005])],
         orders: &[("cd", "dc")],
     };
-    for parameters in [compat(), Parameters::default()] {
+    for parameters in [compat(), greedy()] {
         traced(&table, parameters).assert(&["bcd", "cd", "d", "c"], 2, "c", 0.005);
     }
 }
@@ -282,10 +289,10 @@ fn where_every_group_worsens_the_search_goes_on_from_the_least_bad() {
         orders: &[],
     };
     // None of a, b, c helps; b hurts least and is kept without being evaluated again.
-    let trace = traced(&table, Parameters::default());
+    let trace = traced(&table, greedy());
     trace.assert(&["bc", "ac", "ab", "c", "a"], 2, "a", 0.004);
     assert!(trace.conclusion.record.notes.iter().any(|note| note.contains("least bad")));
-    let trace = traced(&table, Parameters { max_iter_num: Some(4), ..Parameters::default() });
+    let trace = traced(&table, Parameters { max_iter_num: Some(4), ..greedy() });
     trace.assert(&["bc", "ac", "ab", "c"], 2, "abc", 0.05);
 }
 
@@ -301,7 +308,7 @@ fn every_evaluation_of_random_tables_is_new_and_the_answer_is_the_best_seen() {
             rows.push((state.leak(), vec![drop].leak()));
         }
         let table = Table { names: ABCD, drops: rows.leak(), orders: &[] };
-        let trace = traced(&table, Parameters::default());
+        let trace = traced(&table, greedy());
         let drop = |state: &str| table.drops.iter().find(|(of, _)| *of == state).expect("a row").1[0];
         let best = trace.validated.iter().map(|state| drop(state)).fold(drop("abcd"), f64::min);
         assert_eq!(drop(&trace.answer()), best);

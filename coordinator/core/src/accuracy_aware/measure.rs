@@ -6,6 +6,7 @@ use crate::evaluator::{Evaluator, Stage};
 use crate::observer::Observer;
 use crate::record::Counts;
 use holdfast_common::evaluation::{Candidate, Evaluation, SampleIndex, SampleResult, Want};
+use holdfast_common::metric::Metric;
 
 /// Per-sample metrics: for each constrained metric one value per sample, where the metric has one.
 pub(super) type SampleValues = Vec<Vec<Option<f64>>>;
@@ -15,7 +16,7 @@ pub(super) struct Measured {
     /// One per constrained metric.
     pub(super) values: Vec<f64>,
     /// Per sample, in the order asked.
-    pub(super) samples: SampleValues,
+    pub(super) results: Vec<SampleResult>,
 }
 
 /// The constrained metrics over an evaluator.
@@ -38,16 +39,22 @@ impl<E: Evaluator> Measure<'_, E> {
     ) -> Result<Measured, CoreError> {
         let answers = self.ask(stage, vec![candidate], samples).await?;
         let results = answers.into_iter().next().unwrap_or_default();
+        let values = self.values(stage, &results)?;
+        Ok(Measured { values, results })
+    }
+
+    /// The constrained metrics of these results; they must be finite.
+    pub(super) fn values(&self, stage: Stage, results: &[SampleResult]) -> Result<Vec<f64>, CoreError> {
         let mut values = Vec::with_capacity(self.constrained.len());
         for metric in 0..self.constrained.len() {
-            let value = self.fold(stage, metric, &results)?;
+            let value = self.fold(stage, metric, &mut results.iter().map(|result| self.part(result, metric)))?;
             if !value.is_finite() {
                 let metric = self.problem.metrics[self.constrained[metric]].0.name.clone();
                 return Err(CoreError::MetricNotFinite { stage, metric, value });
             }
             values.push(value);
         }
-        Ok(Measured { values, samples: self.sample_values(&results) })
+        Ok(values)
     }
 
     /// All candidates side by side on these samples; one value of one constrained metric each, NaN where it has none.
@@ -59,7 +66,52 @@ impl<E: Evaluator> Measure<'_, E> {
         metric: usize,
     ) -> Result<Vec<f64>, CoreError> {
         let answers = self.ask(stage, candidates, samples).await?;
-        answers.iter().map(|results| self.fold(stage, metric, results)).collect()
+        let fold = |results: &Vec<SampleResult>| {
+            self.fold(stage, metric, &mut results.iter().map(|result| self.part(result, metric)))
+        };
+        answers.iter().map(fold).collect()
+    }
+
+    /// Every candidate on samples of its own, all side by side. Only samples are counted; what became of the evaluations
+    /// is for the caller to count.
+    pub(super) async fn each(
+        &mut self,
+        stage: Stage,
+        asked: Vec<(Candidate, Vec<SampleIndex>)>,
+    ) -> Result<Vec<Vec<SampleResult>>, CoreError> {
+        let longest = asked.iter().map(|(_, samples)| samples.len()).max().unwrap_or(0);
+        self.observer.stage_started(stage, asked.len(), longest);
+        self.counts.add_samples(stage, asked.iter().map(|(_, samples)| samples.len()).sum());
+        let evaluations: Vec<Evaluation> =
+            asked.into_iter().map(|(candidate, samples)| self.evaluation(candidate, samples)).collect();
+        let lengths: Vec<usize> = evaluations.iter().map(|evaluation| evaluation.samples.len()).collect();
+        let answers = self.evaluator.evaluate(stage, evaluations).await?;
+        self.check(stage, &answers, &lengths)?;
+        Ok(answers)
+    }
+
+    /// The evaluation of a candidate on validation samples.
+    pub(super) fn evaluation(&self, candidate: Candidate, samples: Vec<SampleIndex>) -> Evaluation {
+        let workload = match candidate.scheme {
+            None => self.problem.baseline.unwrap_or(self.problem.validation.workload),
+            Some(_) => self.problem.validation.workload,
+        };
+        Evaluation { workload, candidate, want: Want::Contributions, samples }
+    }
+
+    /// All candidates side by side on these samples; all constrained metrics of each, NaN where one has none.
+    pub(super) async fn all(
+        &mut self,
+        stage: Stage,
+        candidates: Vec<Candidate>,
+        samples: &[SampleIndex],
+    ) -> Result<Vec<Vec<f64>>, CoreError> {
+        let answers = self.ask(stage, candidates, samples).await?;
+        let folded = |results: &Vec<SampleResult>| {
+            let fold = |metric| self.fold(stage, metric, &mut results.iter().map(|result| self.part(result, metric)));
+            (0..self.constrained.len()).map(fold).collect()
+        };
+        answers.iter().map(folded).collect()
     }
 
     async fn ask(
@@ -68,45 +120,58 @@ impl<E: Evaluator> Measure<'_, E> {
         candidates: Vec<Candidate>,
         samples: &[SampleIndex],
     ) -> Result<Vec<Vec<SampleResult>>, CoreError> {
-        let evaluations: Vec<Evaluation> = candidates
-            .into_iter()
-            .map(|candidate| Evaluation {
-                workload: self.problem.validation.workload,
-                candidate,
-                want: Want::Contributions,
-                samples: samples.to_vec(),
-            })
-            .collect();
-        let expected = evaluations.len();
+        let expected = candidates.len();
         self.observer.stage_started(stage, expected, samples.len());
         self.counts.add(stage, expected, samples.len(), self.problem.validation.samples.len());
+        let evaluations =
+            candidates.into_iter().map(|candidate| self.evaluation(candidate, samples.to_vec())).collect();
         let answers = self.evaluator.evaluate(stage, evaluations).await?;
+        self.check(stage, &answers, &vec![samples.len(); expected])?;
+        Ok(answers)
+    }
+
+    /// Whether answers have the shape of what was asked: one list per evaluation, one result per sample.
+    fn check(&self, stage: Stage, answers: &[Vec<SampleResult>], lengths: &[usize]) -> Result<(), CoreError> {
         let refuse = |what, found, expected| Err(CoreError::Answer { stage, what, found, expected });
-        if answers.len() != expected {
-            return refuse("evaluations", answers.len(), expected);
+        if answers.len() != lengths.len() {
+            return refuse("evaluations", answers.len(), lengths.len());
         }
-        for results in &answers {
-            if results.len() != samples.len() {
-                return refuse("samples", results.len(), samples.len());
+        for (results, length) in answers.iter().zip(lengths) {
+            if results.len() != *length {
+                return refuse("samples", results.len(), *length);
             }
             if let Some(odd) = results.iter().find(|result| result.parts.len() != self.problem.metrics.len()) {
                 return refuse("metrics", odd.parts.len(), self.problem.metrics.len());
             }
         }
-        Ok(answers)
+        Ok(())
     }
 
-    fn fold(&self, stage: Stage, metric: usize, results: &[SampleResult]) -> Result<f64, CoreError> {
-        let index = self.constrained[metric];
-        let mut contributions = results.iter().map(|result| result.parts[index].as_slice());
-        self.problem.metrics[index].1.fold(&mut contributions).map_err(|source| CoreError::Metric { stage, source })
+    /// A constrained metric over contributions in sample order.
+    pub(super) fn fold(
+        &self,
+        stage: Stage,
+        metric: usize,
+        contributions: &mut dyn Iterator<Item = &[f64]>,
+    ) -> Result<f64, CoreError> {
+        self.metric(metric).fold(contributions).map_err(|source| CoreError::Metric { stage, source })
     }
 
-    fn sample_values(&self, results: &[SampleResult]) -> SampleValues {
-        let of_metric = |&index: &usize| {
-            let metric = &self.problem.metrics[index].1;
-            results.iter().map(|result| metric.sample_value(&result.parts[index])).collect()
+    /// A constrained metric.
+    pub(super) fn metric(&self, metric: usize) -> &dyn Metric {
+        self.problem.metrics[self.constrained[metric]].1.as_ref()
+    }
+
+    /// What a sample contributes to a constrained metric.
+    pub(super) fn part<'r>(&self, result: &'r SampleResult, metric: usize) -> &'r [f64] {
+        &result.parts[self.constrained[metric]]
+    }
+
+    /// Per-sample metrics of these results.
+    pub(super) fn sample_values(&self, results: &[SampleResult]) -> SampleValues {
+        let of_metric = |metric: usize| {
+            results.iter().map(|result| self.metric(metric).sample_value(self.part(result, metric))).collect()
         };
-        self.constrained.iter().map(of_metric).collect()
+        (0..self.constrained.len()).map(of_metric).collect()
     }
 }

@@ -1,35 +1,54 @@
 //! AccuracyAwareQuantization: quantize, then give the groups that matter most their float precision back until every
 //! metric is within its limit. This file is the flow from top to bottom.
 
+mod assess;
+mod bisect;
 mod compat_loop;
+mod cost;
 mod default_loop;
+mod forecast;
+mod frontier;
 mod goal;
+mod hardness;
+mod hold_out;
 #[cfg(test)]
 mod loop_tests;
 mod measure;
+mod paired;
+mod probe;
+mod racing;
 mod ranking;
 #[cfg(test)]
 mod run_tests;
 mod search;
+mod selection;
+mod trials;
+mod tuning;
+#[cfg(test)]
+mod tuning_tests;
 
 use crate::error::CoreError;
 use crate::evaluator::{Evaluator, Stage};
 use crate::observer::Observer;
-use crate::parameters::{Mode, Parameters, QuantizationParameters};
+use crate::parameters::{Mode, Parameters, QuantizationParameters, Strategy};
 use crate::quantize::calibration::Calibration;
 use crate::quantize::default_quantization::wanted_statistics;
-use crate::quantize::{Quantized, place, quantize};
-use crate::record::{Outcome, RunRecord, StageRecord};
+use crate::quantize::{Passes, Quantized, place, quantize};
+use crate::record::{Outcome, PairedRecord, RunRecord, StageRecord, StopReason};
 use crate::seed::SplitMix64;
+use cost::Costs;
+use frontier::Frontier;
 use goal::Goal;
 use holdfast_common::Digest;
-use holdfast_common::evaluation::{Candidate, SampleIndex};
+use holdfast_common::evaluation::{Candidate, SampleIndex, SampleResult};
 use holdfast_common::graph::Graph;
 use holdfast_common::metric::{Metric, MetricSpec};
 use holdfast_common::scheme::{GroupId, Scheme};
 use measure::{Measure, Measured, SampleValues};
 use search::{Ending, Pool, Search, State};
+use selection::Kept;
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 /// Samples for one purpose.
 #[derive(Clone, Debug)]
@@ -48,8 +67,13 @@ pub struct Problem<'a> {
     pub calibration: SampleSet,
     /// Samples that decide about acceptance, and that the ranking subset is picked from.
     pub validation: SampleSet,
+    /// The validation workload of the model as it was given, where the graph's has been transformed: its metrics are
+    /// the baseline.
+    pub baseline: Option<Digest>,
     /// The metrics of the validation workload, in its order.
     pub metrics: &'a [(MetricSpec, Box<dyn Metric>)],
+    /// Class labels of the validation samples, in their order, where there are any; flips are reported by them.
+    pub labels: Option<&'a [u32]>,
 }
 
 /// The answer.
@@ -71,11 +95,35 @@ pub async fn run<E: Evaluator>(
     observer: &dyn Observer,
 ) -> Result<Conclusion, CoreError> {
     parameters.check()?;
+    if let Some(labels) = problem.labels.filter(|labels| labels.len() != problem.validation.samples.len()) {
+        let expected = problem.validation.samples.len();
+        return Err(CoreError::Answer { stage: Stage::Baseline, what: "labels", found: labels.len(), expected });
+    }
+    match parameters.search.hold_out.filter(|_| parameters.mode == Mode::Default) {
+        Some(share) => hold_out::run(evaluator, problem, parameters, observer, share).await,
+        None => {
+            let (conclusion, _) = search_all(evaluator, problem, parameters, observer).await?;
+            Ok(conclusion)
+        }
+    }
+}
+
+/// The digest under which the answer's scheme was published.
+type SchemeDigest = Option<Digest>;
+
+/// Runs the algorithm on all validation samples of the problem.
+async fn search_all<E: Evaluator>(
+    evaluator: &E,
+    problem: &Problem<'_>,
+    parameters: &Parameters,
+    observer: &dyn Observer,
+) -> Result<(Conclusion, SchemeDigest), CoreError> {
     let mut record = RunRecord::new(parameters.mode);
+    record.strategy = strategy(parameters);
     let constrained = constrained(problem, parameters)?;
     if constrained.is_empty() {
         record.notes.push("there is no metric to hold the model to; the original model is the answer".to_owned());
-        return Ok(Conclusion { scheme: None, reverted: Vec::new(), record });
+        return Ok((Conclusion { scheme: None, reverted: Vec::new(), record }, None));
     }
     record.metrics = constrained.iter().map(|index| problem.metrics[*index].0.name.clone()).collect();
     if problem.validation.samples.is_empty() {
@@ -102,14 +150,14 @@ pub async fn run<E: Evaluator>(
         record.final_values = values;
         record.outcome = Outcome::NothingQuantizable;
         record.counts = measure.counts;
-        return Ok(Conclusion { scheme: None, reverted: Vec::new(), record });
+        return Ok((Conclusion { scheme: None, reverted: Vec::new(), record }, None));
     }
 
     let attempts = attempts(parameters);
     let calibration = calibrate(&mut measure, parameters, &attempts).await?;
     let mut entering: Option<Entering> = None;
     for (attempt, outcome) in attempts.iter().zip([Outcome::MetByQuantization, Outcome::MetByMixedPreset]) {
-        let new = Entering::of(&mut measure, attempt, &calibration, parameters.mode, &goal).await?;
+        let new = Entering::of(&mut measure, attempt, &calibration, parameters, &goal).await?;
         note_stage(&mut record, observer, Stage::Quantized, Some(attempt), &new.measured.values, &goal);
         let met = goal.is_met(&new.drops);
         let keep_old = parameters.mode == Mode::Default
@@ -118,42 +166,155 @@ pub async fn run<E: Evaluator>(
             entering = Some(new);
         }
         if met {
-            return Ok(conclude(record, measure, entering, outcome));
+            return Ok(conclude(record, measure, &goal, parameters, entering, outcome, float));
         }
     }
-    let Some(entering) = entering else { return Ok(conclude(record, measure, None, Outcome::NothingQuantizable)) };
+    let Some(mut entering) = entering else {
+        return Ok(conclude(record, measure, &goal, parameters, None, Outcome::NothingQuantizable, float));
+    };
 
-    record.bias_corrections.clone_from(&entering.quantized.corrections);
+    let all_float = float.clone();
     let pool = pool(&mut measure, parameters, float).await?;
+    if parameters.tune_hyperparams {
+        let tuned = tuning::tune(&mut measure, parameters, &goal, &calibration, &pool, &entering).await?;
+        let (mut tuning, winner) = tuned;
+        if let Some(winner) = winner {
+            let new = Entering::of(&mut measure, &winner, &calibration, parameters, &goal).await?;
+            note_stage(&mut record, observer, Stage::Tuning, Some(&winner), &new.measured.values, &goal);
+            tuning.adopted = tuning::is_better(&goal, parameters.mode, &new.drops, &entering.drops);
+            if tuning.adopted {
+                entering = new;
+            }
+        }
+        record.tuning = Some(tuning);
+        if goal.is_met(&entering.drops) {
+            let outcome = Outcome::MetByTuning;
+            return Ok(conclude(record, measure, &goal, parameters, Some(entering), outcome, all_float));
+        }
+    }
+    record.bias_corrections.clone_from(&entering.quantized.corrections);
+    let results = Arc::new(entering.measured.results);
     let state = State {
-        reverted: BTreeSet::new(),
-        samples: pool.reduce(&entering.measured.samples),
+        reverted: entering.kept.float.clone(),
+        samples: pool.reduce(&measure.sample_values(&results)),
         drops: entering.drops.clone(),
         values: entering.measured.values.clone(),
+        results: results.clone(),
     };
     let scheme = &entering.quantized.scheme;
-    let mut search = Search { measure, goal: &goal, parameters, scheme, digest: entering.digest, pool, record };
-    let Ending { state, values, stopped } = match parameters.mode {
-        Mode::Compat => compat_loop::revert(&mut search, state).await?,
-        Mode::Default => default_loop::revert(&mut search, state).await?,
+    let mut search = Search {
+        measure,
+        goal: &goal,
+        parameters,
+        scheme,
+        digest: entering.digest,
+        pool,
+        entering: results,
+        kept: &entering.kept,
+        costs: Costs::new(scheme, &parameters.search),
+        frontier: Frontier::default(),
+        record,
+    };
+    search.saw(&state);
+    let Ending { state, values, stopped } = match (parameters.mode, parameters.search.strategy) {
+        (Mode::Compat, _) => compat_loop::revert(&mut search, state).await?,
+        (Mode::Default, Strategy::Greedy) => default_loop::revert(&mut search, state).await?,
+        (Mode::Default, Strategy::Bisect) => bisect::revert(&mut search, state).await?,
     };
     if values != state.values {
         search.note("the reported metrics are those of the last candidate, which was discarded");
     }
 
-    let Search { measure, mut record, .. } = search;
-    record.counts = measure.counts;
+    let latency = search.costs.latency(&state.reverted);
+    let Search { measure, mut record, frontier, .. } = search;
+    record.frontier = frontier.into_records();
     record.outcome = match stopped {
+        None if parameters.search.cost_aware && latency > 1.0 => {
+            record
+                .notes
+                .push(format!("by the given latencies the result takes {latency:.3} of the float model's time"));
+            Outcome::NotMet { reason: StopReason::SlowerThanFloat }
+        }
         None => Outcome::MetByReverting { reverted: state.reverted.len(), groups: scheme.groups.len() },
         Some(reason) => Outcome::NotMet { reason },
     };
-    let reverted_groups = state.reverted.iter().filter_map(|id| scheme.group(*id));
-    record.reverted_groups = reverted_groups.clone().map(|group| group.name.clone()).collect();
-    record.reverted_operations = reverted_groups.flat_map(|group| group.operations.clone()).collect();
+    if let Some(reason) = stopped.filter(|reason| is_budget(*reason)) {
+        record.spent = Some(reason);
+    }
+    note_racing(&mut record, parameters);
+    record.readmitted = readmitted(&record, scheme, &state.reverted);
+    note_reverted(&mut record, scheme, &state.reverted);
     record.final_drops = goal.drops(&values);
     record.final_values = values;
+    if let Some(float) = &all_float {
+        record.paired = paired_records(&measure, parameters, &goal, float, &state.results, &record.final_drops);
+    }
+    record.counts = measure.counts;
     let reverted = state.reverted.into_iter().collect();
-    Ok(Conclusion { scheme: Some(entering.quantized.scheme), reverted, record })
+    Ok((Conclusion { scheme: Some(entering.quantized.scheme), reverted, record }, Some(entering.digest)))
+}
+
+/// Compat mode knows one strategy.
+fn strategy(parameters: &Parameters) -> Strategy {
+    match parameters.mode {
+        Mode::Compat => Strategy::Greedy,
+        Mode::Default => parameters.search.strategy,
+    }
+}
+
+fn is_budget(reason: StopReason) -> bool {
+    match reason {
+        StopReason::TimeBudget | StopReason::EvaluationBudget | StopReason::OperationBudget => true,
+        StopReason::EverythingReverted
+        | StopReason::NoGroupLeft
+        | StopReason::RoundLimit
+        | StopReason::NotConfirmed
+        | StopReason::SlowerThanFloat => false,
+    }
+}
+
+fn note_racing(record: &mut RunRecord, parameters: &Parameters) {
+    let is_used = record.strategy == Strategy::Bisect && parameters.search.hardest_first;
+    record.racing = parameters.search.racing.filter(|_| is_used);
+}
+
+/// Groups that some state had reverted and the answer has not, in group order.
+fn readmitted(record: &RunRecord, scheme: &Scheme, reverted: &BTreeSet<GroupId>) -> Vec<String> {
+    let passed = record.probes.iter().filter(|probe| matches!(probe.verdict, crate::record::Verdict::Passed { .. }));
+    let tried: BTreeSet<&String> = passed.flat_map(|probe| &probe.reverted).collect();
+    let groups = scheme.group_ids().zip(&scheme.groups);
+    let out = groups.filter(|(id, group)| !reverted.contains(id) && tried.contains(&group.name));
+    out.map(|(_, group)| group.name.clone()).collect()
+}
+
+fn note_reverted(record: &mut RunRecord, scheme: &Scheme, reverted: &BTreeSet<GroupId>) {
+    let groups = reverted.iter().filter_map(|id| scheme.group(*id));
+    record.reverted_groups = groups.clone().map(|group| group.name.clone()).collect();
+    record.reverted_operations = groups.flat_map(|group| group.operations.clone()).collect();
+}
+
+/// The paired comparison of two models' results on all validation samples.
+fn paired_records<E: Evaluator>(
+    measure: &Measure<'_, E>,
+    parameters: &Parameters,
+    goal: &Goal,
+    float: &[SampleResult],
+    answer: &[SampleResult],
+    drops: &[f64],
+) -> Vec<PairedRecord> {
+    let (float, answer) = (measure.sample_values(float), measure.sample_values(answer));
+    let mut records = Vec::with_capacity(drops.len());
+    for (metric, drop) in drops.iter().enumerate() {
+        let pairs = paired::pairs(&float[metric], &answer[metric]);
+        let name = measure.problem.metrics[measure.constrained[metric]].0.name.clone();
+        let (orientation, level) = (goal.orientations[metric], parameters.search.confidence);
+        records.push(PairedRecord {
+            metric: name,
+            interval: pairs.as_ref().and_then(|pairs| paired::interval(pairs, orientation, *drop, level)),
+            flips: pairs.as_ref().and_then(|pairs| paired::flips(pairs, measure.problem.labels)),
+        });
+    }
+    records
 }
 
 /// Ranges, rankings and acceptance on the same samples flatter the result; the reader should know.
@@ -178,10 +339,10 @@ fn constrained(problem: &Problem<'_>, parameters: &Parameters) -> Result<Vec<usi
     parameters.metrics.iter().map(|metric| find(&metric.name)).collect()
 }
 
-/// The float model's metrics, and its per-sample metrics on all validation samples where it was run.
+/// The float model's metrics, and its results on all validation samples where it was run.
 struct Baseline {
     values: Vec<f64>,
-    float: Option<SampleValues>,
+    float: Option<Vec<SampleResult>>,
 }
 
 /// Given baselines are believed where every constrained metric has one; otherwise they are measured.
@@ -197,8 +358,8 @@ async fn baseline<E: Evaluator>(measure: &mut Measure<'_, E>, parameters: &Param
         return Ok(Baseline { values, float: None });
     }
     let samples = &measure.problem.validation.samples;
-    let Measured { values, samples } = measure.one(Stage::Baseline, Candidate::baseline(), samples).await?;
-    Ok(Baseline { values, float: Some(samples) })
+    let Measured { values, results } = measure.one(Stage::Baseline, Candidate::baseline(), samples).await?;
+    Ok(Baseline { values, float: Some(results) })
 }
 
 /// The parameter sets to quantize with, in order: the user's, then the mixed preset where that is asked for.
@@ -218,7 +379,12 @@ async fn calibrate<E: Evaluator>(
 ) -> Result<Calibration, CoreError> {
     let problem = measure.problem;
     let mut wanted = Vec::new();
-    for attempt in attempts {
+    let trials = match (parameters.tune_hyperparams, parameters.mode) {
+        (false, _) => Vec::new(),
+        (true, Mode::Compat) => trials::all_statistics(parameters.mode, &attempts[..1]),
+        (true, Mode::Default) => trials::all_statistics(parameters.mode, attempts),
+    };
+    for attempt in attempts.iter().chain(&trials) {
         let placement = place(problem.graph, attempt, parameters.mode)?;
         wanted.extend(wanted_statistics(problem.graph, &placement, attempt, parameters.mode));
     }
@@ -231,8 +397,10 @@ async fn calibrate<E: Evaluator>(
 
 /// A quantized model on the validation set.
 struct Entering {
+    parameters: QuantizationParameters,
     quantized: Quantized,
     digest: Digest,
+    kept: Kept,
     measured: Measured,
     drops: Vec<f64>,
 }
@@ -240,26 +408,41 @@ struct Entering {
 impl Entering {
     async fn of<E: Evaluator>(
         measure: &mut Measure<'_, E>,
-        parameters: &QuantizationParameters,
+        attempt: &QuantizationParameters,
         calibration: &Calibration,
-        mode: Mode,
+        parameters: &Parameters,
         goal: &Goal,
     ) -> Result<Entering, CoreError> {
-        let graph = measure.problem.graph;
-        let quantized = quantize(graph, &place(graph, parameters, mode)?, calibration, parameters, mode)?;
-        let unwritable = |source| CoreError::Json { what: "scheme", source };
-        let expected = quantized.scheme.digest().map_err(unwritable)?;
-        let bytes = serde_json::to_vec(&quantized.scheme).map_err(unwritable)?;
-        let digest = measure.evaluator.publish(bytes).await?;
-        if digest != expected {
-            return Err(CoreError::SchemeDigest { expected, found: digest });
-        }
-        let candidate = Candidate { scheme: Some(digest), reverted: Vec::new() };
+        let (quantized, digest) = publish(measure, attempt, calibration, parameters.mode).await?;
+        let kept = Kept::new(&parameters.search, measure.problem.graph, &quantized.scheme)?;
+        let candidate = Candidate { scheme: Some(digest), reverted: kept.float.iter().copied().collect() };
         let samples = &measure.problem.validation.samples;
         let measured = measure.one(Stage::Quantized, candidate, samples).await?;
         let drops = goal.drops(&measured.values);
-        Ok(Entering { quantized, digest, measured, drops })
+        Ok(Entering { parameters: attempt.clone(), quantized, digest, kept, measured, drops })
     }
+}
+
+/// Quantizes, and lets the workers have the scheme.
+async fn publish<E: Evaluator>(
+    measure: &mut Measure<'_, E>,
+    parameters: &QuantizationParameters,
+    calibration: &Calibration,
+    mode: Mode,
+) -> Result<(Quantized, Digest), CoreError> {
+    let graph = measure.problem.graph;
+    let placement = place(graph, parameters, mode)?;
+    let quantized = quantize(measure.evaluator, graph, &placement, calibration, parameters, mode).await?;
+    let Passes { evaluations, samples } = quantized.passes;
+    measure.counts.add(Stage::Calibration, evaluations, samples, samples);
+    let unwritable = |source| CoreError::Json { what: "scheme", source };
+    let expected = quantized.scheme.digest().map_err(unwritable)?;
+    let bytes = serde_json::to_vec(&quantized.scheme).map_err(unwritable)?;
+    let digest = measure.evaluator.publish(bytes).await?;
+    if digest != expected {
+        return Err(CoreError::SchemeDigest { expected, found: digest });
+    }
+    Ok((quantized, digest))
 }
 
 /// The pool that ranking subsets are picked from: all validation samples where the baseline was measured; otherwise a
@@ -267,20 +450,21 @@ impl Entering {
 async fn pool<E: Evaluator>(
     measure: &mut Measure<'_, E>,
     parameters: &Parameters,
-    float: Option<SampleValues>,
+    float: Option<Vec<SampleResult>>,
 ) -> Result<Pool, CoreError> {
     let all = &measure.problem.validation.samples;
-    if let Some(float) = float {
-        return Ok(Pool { positions: (0..all.len()).collect(), float });
+    if let Some(results) = float {
+        return Ok(Pool { positions: (0..all.len()).collect(), float: measure.sample_values(&results), results });
     }
-    if parameters.max_iter_num == Some(0) {
-        return Ok(Pool { positions: Vec::new(), float: vec![Vec::new(); measure.constrained.len()] });
+    if parameters.max_iter_num == Some(0) && !parameters.tune_hyperparams {
+        let float: SampleValues = vec![Vec::new(); measure.constrained.len()];
+        return Ok(Pool { positions: Vec::new(), float, results: Vec::new() });
     }
     let wanted = (parameters.metric_subset_ratio * all.len() as f64).floor() as usize;
     let positions = SplitMix64::new(parameters.seed).choose(wanted.max(1), all.len());
     let samples: Vec<SampleIndex> = positions.iter().map(|position| all[*position]).collect();
     let measured = measure.one(Stage::Baseline, Candidate::baseline(), &samples).await?;
-    Ok(Pool { positions, float: measured.samples })
+    Ok(Pool { positions, float: measure.sample_values(&measured.results), results: measured.results })
 }
 
 fn note_stage(
@@ -297,18 +481,34 @@ fn note_stage(
     record.stages.push(stage);
 }
 
-/// The end of a run that reverted nothing.
-fn conclude<E>(
+/// The end of a run that searched for nothing.
+fn conclude<E: Evaluator>(
     mut record: RunRecord,
     measure: Measure<'_, E>,
+    goal: &Goal,
+    parameters: &Parameters,
     entering: Option<Entering>,
     outcome: Outcome,
-) -> Conclusion {
-    record.counts = measure.counts;
+    float: Option<Vec<SampleResult>>,
+) -> (Conclusion, SchemeDigest) {
     record.outcome = outcome;
-    let Some(entering) = entering else { return Conclusion { scheme: None, reverted: Vec::new(), record } };
-    record.bias_corrections = entering.quantized.corrections;
-    record.final_values = entering.measured.values;
-    record.final_drops = entering.drops;
-    Conclusion { scheme: Some(entering.quantized.scheme), reverted: Vec::new(), record }
+    let Some(entering) = entering else {
+        record.counts = measure.counts;
+        return (Conclusion { scheme: None, reverted: Vec::new(), record }, None);
+    };
+    let Entering { quantized, digest, kept, measured, drops, .. } = entering;
+    if !kept.float.is_empty() {
+        let groups = quantized.scheme.groups.len();
+        record.outcome = Outcome::MetByReverting { reverted: kept.float.len(), groups };
+    }
+    if let Some(float) = &float {
+        record.paired = paired_records(&measure, parameters, goal, float, &measured.results, &drops);
+    }
+    note_reverted(&mut record, &quantized.scheme, &kept.float);
+    record.counts = measure.counts;
+    record.bias_corrections = quantized.corrections;
+    record.final_values = measured.values;
+    record.final_drops = drops;
+    let reverted = kept.float.into_iter().collect();
+    (Conclusion { scheme: Some(quantized.scheme), reverted, record }, Some(digest))
 }

@@ -5,7 +5,8 @@ use crate::error::CoreError;
 use crate::evaluator::Stage;
 use crate::observer::Silent;
 use crate::parameters::{
-    DropType, Ignored, IgnoredOperation, MetricParameters, Mode, Parameters, QuantizationParameters,
+    DropType, Ignored, IgnoredOperation, MetricParameters, Mode, Parameters, QuantizationParameters, SearchParameters,
+    Strategy,
 };
 use crate::record::{Decision, Outcome, StopReason};
 use crate::testing::{
@@ -45,7 +46,9 @@ fn run_on(
         graph: &graph,
         calibration: samples(b"calibration", 4),
         validation: samples(b"validation", 20),
+        baseline: None,
         metrics: &metrics,
+        labels: None,
     };
     let conclusion = run_ready(run(&evaluator, &problem, parameters, &Silent));
     Asked { conclusion, ranking: evaluator.batches(Stage::Ranking), baseline: evaluator.batches(Stage::Baseline) }
@@ -72,7 +75,8 @@ fn groups_that_hurt_most_are_reverted_first_in_both_orientations() {
     };
     for (orientation, sign) in [(HigherBetter, -1.0), (HigherWorse, 1.0)] {
         for mode in [Mode::Default, Mode::Compat] {
-            let parameters = Parameters { mode, ..Default::default() };
+            let search = SearchParameters { strategy: Strategy::Greedy, ..Default::default() };
+            let parameters = Parameters { mode, search, ..Default::default() };
             let value = |state: Option<&str>, _| 0.9 + sign * state.map_or(0.0, harm);
             let asked = run_on(&["a", "b", "c", "d", "e"], orientation, &parameters, value, even);
             let conclusion = asked.conclusion.expect("a conclusion");
@@ -156,7 +160,9 @@ fn the_mixed_preset_is_tried_where_asked_and_the_better_of_the_two_goes_on() {
             graph: &graph,
             calibration: samples(b"calibration", 2),
             validation: samples(b"validation", 2),
+            baseline: None,
             metrics: &metrics,
+            labels: None,
         };
         let conclusion = run_ready(run(&evaluator, &problem, &converting(mode), &Silent)).expect("a conclusion");
         assert_eq!(evaluator.batches(Stage::Calibration).len(), 1, "one calibration serves both presets");
@@ -206,7 +212,7 @@ fn nothing_to_quantize_and_no_metric_give_the_original_model() {
     let graph = chain(&["a"]);
     let evaluator = TableEvaluator::new(|_, _, _| Vec::new());
     let (calibration, validation) = (samples(b"calibration", 1), samples(b"validation", 1));
-    let problem = Problem { graph: &graph, calibration, validation, metrics: &[] };
+    let problem = Problem { graph: &graph, calibration, validation, baseline: None, metrics: &[], labels: None };
     let conclusion = run_ready(run(&evaluator, &problem, &Parameters::default(), &Silent)).expect("a conclusion");
     assert_eq!(conclusion.record.outcome, Outcome::NoUsableMetric);
 }
@@ -222,7 +228,7 @@ fn an_unknown_metric_and_an_empty_set_are_errors() {
     let metrics = table_metrics(&[("quality", HigherBetter)]);
     let evaluator = TableEvaluator::new(|_, _, _| Vec::new());
     let (calibration, validation) = (samples(b"calibration", 1), samples(b"validation", 0));
-    let problem = Problem { graph: &graph, calibration, validation, metrics: &metrics };
+    let problem = Problem { graph: &graph, calibration, validation, baseline: None, metrics: &metrics, labels: None };
     let error = run_ready(run(&evaluator, &problem, &Parameters::default(), &Silent)).expect_err("no samples");
     assert!(matches!(error, CoreError::NoSamples("validation")));
 }
@@ -233,7 +239,7 @@ fn an_answer_of_another_length_is_an_error() {
     let metrics = table_metrics(&[("quality", HigherBetter)]);
     let evaluator = TableEvaluator::new(|_, _, _| vec![SampleResult { parts: vec![vec![1.0]] }]);
     let (calibration, validation) = (samples(b"calibration", 1), samples(b"validation", 2));
-    let problem = Problem { graph: &graph, calibration, validation, metrics: &metrics };
+    let problem = Problem { graph: &graph, calibration, validation, baseline: None, metrics: &metrics, labels: None };
     let error = run_ready(run(&evaluator, &problem, &Parameters::default(), &Silent)).expect_err("one of two");
     assert!(matches!(error, CoreError::Answer { what: "samples", found: 1, expected: 2, .. }));
 }

@@ -1,16 +1,20 @@
 //! What every search over groups is made of: validating a state, ranking the groups left, and writing down decisions.
 
+use super::cost::Costs;
+use super::frontier::Frontier;
 use super::goal::Goal;
 use super::measure::{Measure, SampleValues};
 use super::ranking::{Scored, by_degradation, sort};
+use super::selection::Kept;
 use crate::error::CoreError;
 use crate::evaluator::{Evaluator, Stage};
 use crate::parameters::Parameters;
-use crate::record::{Decision, RankingRecord, RoundRecord, RunRecord, StopReason};
+use crate::record::{Decision, FrontierRecord, RankingRecord, RoundRecord, RunRecord, StopReason};
 use holdfast_common::Digest;
-use holdfast_common::evaluation::{Candidate, SampleIndex};
+use holdfast_common::evaluation::{Candidate, SampleIndex, SampleResult};
 use holdfast_common::scheme::{GroupId, Scheme};
 use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
 
 /// A set of reverted groups and what was measured of it.
 #[derive(Clone, Debug)]
@@ -20,6 +24,8 @@ pub(super) struct State {
     pub(super) drops: Vec<f64>,
     /// Per-sample metrics on the pool.
     pub(super) samples: SampleValues,
+    /// Results on all validation samples.
+    pub(super) results: Arc<Vec<SampleResult>>,
 }
 
 /// How a search ended.
@@ -47,6 +53,8 @@ pub(super) struct Pool {
     /// Positions in the validation set, ascending.
     pub(super) positions: Vec<usize>,
     pub(super) float: SampleValues,
+    /// The float model's results there.
+    pub(super) results: Vec<SampleResult>,
 }
 
 impl Pool {
@@ -67,6 +75,12 @@ pub(super) struct Search<'a, E> {
     pub(super) scheme: &'a Scheme,
     pub(super) digest: Digest,
     pub(super) pool: Pool,
+    /// Results of the model that the search began with, on all validation samples.
+    pub(super) entering: Arc<Vec<SampleResult>>,
+    /// What the user decided about groups.
+    pub(super) kept: &'a Kept,
+    pub(super) costs: Costs,
+    pub(super) frontier: Frontier,
     pub(super) record: RunRecord,
 }
 
@@ -80,7 +94,7 @@ impl<E: Evaluator> Search<'_, E> {
         self.goal.is_met(&state.drops)
     }
 
-    fn candidate(&self, reverted: &BTreeSet<GroupId>) -> Candidate {
+    pub(super) fn candidate(&self, reverted: &BTreeSet<GroupId>) -> Candidate {
         Candidate { scheme: Some(self.digest), reverted: reverted.iter().copied().collect() }
     }
 
@@ -90,8 +104,54 @@ impl<E: Evaluator> Search<'_, E> {
         reverted.insert(group);
         let samples = &self.measure.problem.validation.samples;
         let measured = self.measure.one(Stage::Validation, self.candidate(&reverted), samples).await?;
-        let drops = self.goal.drops(&measured.values);
-        Ok(State { reverted, drops, samples: self.pool.reduce(&measured.samples), values: measured.values })
+        let state = self.state(reverted, measured.results)?;
+        self.saw(&state);
+        Ok(state)
+    }
+
+    /// The state with these groups reverted, of which these are the results on all validation samples.
+    pub(super) fn state(&self, reverted: BTreeSet<GroupId>, results: Vec<SampleResult>) -> Result<State, CoreError> {
+        let values = self.measure.values(Stage::Validation, &results)?;
+        let drops = self.goal.drops(&values);
+        let samples = self.pool.reduce(&self.measure.sample_values(&results));
+        Ok(State { reverted, drops, samples, values, results: Arc::new(results) })
+    }
+
+    /// Remembers a state that was measured in full for the frontier.
+    pub(super) fn saw(&mut self, state: &State) {
+        let point = FrontierRecord {
+            reverted: self.names(&state.reverted),
+            operations: self.costs.operations(&state.reverted),
+            latency: self.costs.latency(&state.reverted),
+            values: state.values.clone(),
+            drops: state.drops.clone(),
+        };
+        self.frontier.add(point, self.goal.violation(&state.drops));
+    }
+
+    /// Names of groups, in group order.
+    pub(super) fn names(&self, groups: &BTreeSet<GroupId>) -> Vec<String> {
+        groups.iter().filter_map(|id| self.scheme.group(*id)).map(|group| group.name.clone()).collect()
+    }
+
+    /// Groups that may still be reverted in this state.
+    pub(super) fn left(&self, reverted: &BTreeSet<GroupId>) -> Vec<GroupId> {
+        let is_left = |id: &GroupId| !reverted.contains(id) && !self.kept.quantized.contains(id);
+        self.scheme.group_ids().filter(is_left).collect()
+    }
+
+    /// The budget that forbids another round after so many.
+    pub(super) fn spent(&self, rounds: usize) -> Option<StopReason> {
+        if self.parameters.search.budget.evaluations.is_some_and(|most| rounds >= most) {
+            return Some(StopReason::EvaluationBudget);
+        }
+        self.measure.observer.out_of_time().then_some(StopReason::TimeBudget)
+    }
+
+    /// Whether as many operations may be reverted.
+    pub(super) fn is_affordable(&self, reverted: &BTreeSet<GroupId>) -> bool {
+        let most = self.parameters.search.budget.reverted_operations;
+        most.is_none_or(|most| self.costs.operations(reverted) <= most)
     }
 
     /// Ranks the groups that are not reverted in this state and not excluded, all in one batch.
@@ -101,8 +161,8 @@ impl<E: Evaluator> Search<'_, E> {
         target: usize,
         excluded: &BTreeSet<GroupId>,
     ) -> Result<VecDeque<GroupId>, CoreError> {
-        let left = self.scheme.group_ids().filter(|id| !state.reverted.contains(id) && !excluded.contains(id));
-        let groups: Vec<GroupId> = left.collect();
+        let groups: Vec<GroupId> =
+            self.left(&state.reverted).into_iter().filter(|group| !excluded.contains(group)).collect();
         if groups.is_empty() {
             return Ok(VecDeque::new());
         }

@@ -4,9 +4,8 @@ mod quantization;
 mod search;
 
 pub use quantization::{
-    EndParameters, Estimator, EstimatorPreset, Granularity, Ignored, IgnoredOperation, LayerwiseTuning, ModelType,
-    Preset, QuantizationParameters, RangeEstimator, RangeEstimatorParameters, SaturationFix, StatisticKind,
-    TargetDevice, TensorParameters,
+    EndParameters, EstimatorPreset, Granularity, Ignored, IgnoredOperation, LayerwiseTuning, ModelType, Preset,
+    QuantizationParameters, RangeEstimatorParameters, SaturationFix, StatisticKind, TargetDevice, TensorParameters,
 };
 pub use search::{Budget, Latency, RankBy, SearchParameters, Selection, Strategy};
 
@@ -128,12 +127,7 @@ impl Parameters {
         {
             return refuse("threshold", format!("it is {threshold}, but must be above 0"));
         }
-        if self.tune_hyperparams {
-            return Err(CoreError::NotSupported { parameter: "tune_hyperparams", value: "true" });
-        }
-        if !self.quantization.use_fast_bias {
-            return Err(CoreError::NotSupported { parameter: "use_fast_bias", value: "false" });
-        }
+        self.search.check()?;
         for (section, class) in [("weights", TensorClass::Weights), ("activations", TensorClass::Activations)] {
             for symmetry in [Symmetry::Symmetric, Symmetry::Asymmetric] {
                 levels(class, symmetry, self.quantization.tensor(class).width)
@@ -147,15 +141,6 @@ impl Parameters {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn what_is_not_built_yet_is_refused_by_name() {
-        let full = QuantizationParameters { use_fast_bias: false, ..Default::default() };
-        let error = Parameters { quantization: full, ..Default::default() }.check().expect_err("not built");
-        assert!(error.to_string().contains("use_fast_bias"), "{error}");
-        let error = Parameters { tune_hyperparams: true, ..Default::default() }.check().expect_err("not built");
-        assert!(error.to_string().contains("tune_hyperparams"), "{error}");
-    }
 
     #[test]
     fn meaningless_numbers_are_refused() {

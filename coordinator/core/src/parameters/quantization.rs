@@ -1,6 +1,5 @@
 //! Parameters of DefaultQuantization.
 
-use holdfast_common::evaluation::Statistic;
 use holdfast_common::quantization::params::{Symmetry, TensorClass, Width};
 use holdfast_common::quantization::statistics::Aggregator;
 use serde::{Deserialize, Serialize};
@@ -95,43 +94,6 @@ pub enum StatisticKind {
     AbsQuantile,
 }
 
-/// A statistic of every sample, and how samples are aggregated.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Estimator {
-    /// Per-sample statistic.
-    pub statistic: Statistic,
-    /// Aggregator over samples; weights are one sample and have no use for it.
-    pub aggregator: Aggregator,
-}
-
-/// The two ends of a range. In symmetric mode the lower one only tells signed from unsigned.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct RangeEstimator {
-    /// Lower end.
-    pub min: Estimator,
-    /// Upper end.
-    pub max: Estimator,
-}
-
-impl RangeEstimator {
-    /// POT's `default` estimator preset.
-    pub fn preset(class: TensorClass, symmetry: Symmetry, granularity: Granularity) -> RangeEstimator {
-        let per_channel = granularity == Granularity::PerChannel || class == TensorClass::Weights;
-        let (low, high) =
-            if per_channel { (Aggregator::Min, Aggregator::Max) } else { (Aggregator::Mean, Aggregator::Mean) };
-        match symmetry {
-            Symmetry::Symmetric => RangeEstimator {
-                min: Estimator { statistic: Statistic::Min, aggregator: Aggregator::Min },
-                max: Estimator { statistic: Statistic::AbsMax, aggregator: high },
-            },
-            Symmetry::Asymmetric => RangeEstimator {
-                min: Estimator { statistic: Statistic::Min, aggregator: low },
-                max: Estimator { statistic: Statistic::Max, aggregator: high },
-            },
-        }
-    }
-}
-
 /// Operations that are to stay float.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ignored {
@@ -207,6 +169,9 @@ pub struct QuantizationParameters {
     /// SmoothQuant's alpha for matrix products; `None` is 0.95 for transformers in default mode and off otherwise, a
     /// negative value is off.
     pub smooth_quant_alpha: Option<f64>,
+    /// Operations whose weights a transformation has rescaled: their codes are halved as well where `saturation_fix`
+    /// halves any. No user sets this.
+    pub rescaled: Vec<String>,
     /// `use_layerwise_tuning` with its knobs; `None` is off.
     pub layerwise_tuning: Option<LayerwiseTuning>,
 }
@@ -262,6 +227,7 @@ impl Default for QuantizationParameters {
             target_device: TargetDevice::Any,
             channel_alignment: None,
             smooth_quant_alpha: None,
+            rescaled: Vec::new(),
             layerwise_tuning: None,
         }
     }

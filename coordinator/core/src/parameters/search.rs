@@ -1,5 +1,6 @@
 //! How reverted groups are searched for, beyond what POT offers: the `holdfast` section.
 
+use crate::error::CoreError;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -7,7 +8,8 @@ use std::collections::BTreeMap;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Strategy {
-    /// Smallest prefix of the ranking by k-ary search, then re-admission of what is not needed.
+    /// As many groups at once as a forecast from the ranking says, then the smallest prefix by k-ary search, re-admission
+    /// of what is not needed, and exchange for what costs less.
     #[default]
     Bisect,
     /// One group after another, each on the whole validation set. Compat mode always does this, POT's way.
@@ -41,7 +43,7 @@ pub struct Selection {
 pub struct Budget {
     /// Wall time in seconds, from the start of the run. The one bound that is not deterministic; the report says so.
     pub seconds: Option<f64>,
-    /// Evaluations on the whole validation set.
+    /// Candidates asked about on the validation set after the quantized model, whether or not they were stopped early.
     pub evaluations: Option<usize>,
     /// Operations reverted.
     pub reverted_operations: Option<usize>,
@@ -61,7 +63,7 @@ pub struct Latency {
 pub struct SearchParameters {
     /// `strategy`.
     pub strategy: Strategy,
-    /// Parts a bisection cuts its range into, 2 to 16; probes of one round run side by side.
+    /// Parts a bisection cuts its range into, 2 to 16; the probes between them run side by side.
     pub bisect_arity: usize,
     /// Whether reverted groups are quantized again where the limits hold without them.
     pub readmission: bool,
@@ -110,5 +112,68 @@ impl Default for SearchParameters {
             ahead: 0,
             budget: Budget::default(),
         }
+    }
+}
+
+impl Selection {
+    /// Whether it selects nothing.
+    pub fn is_empty(&self) -> bool {
+        self.names.is_empty() && self.types.is_empty() && self.patterns.is_empty()
+    }
+}
+
+impl SearchParameters {
+    /// Refuses values that mean nothing, and what is not built yet.
+    pub(super) fn check(&self) -> Result<(), CoreError> {
+        let refuse = |parameter: &'static str, problem: String| Err(CoreError::Parameter { parameter, problem });
+        let is_share = |value: f64| value > 0.0 && value < 1.0;
+        if !(2..=16).contains(&self.bisect_arity) {
+            return refuse("bisect_arity", format!("it is {}, but must be 2 to 16", self.bisect_arity));
+        }
+        if let Some(level) = self.racing.filter(|level| !(*level > 0.0 && *level <= 0.5)) {
+            return refuse("racing", format!("it is {level}, but an error level is above 0 and at most 0.5"));
+        }
+        if let Some(share) = self.hold_out.filter(|share| !is_share(*share)) {
+            return refuse("hold_out", format!("it is {share}, but a share lies between 0 and 1"));
+        }
+        if !is_share(self.confidence) {
+            return refuse("confidence", format!("it is {}, but a level lies between 0 and 1", self.confidence));
+        }
+        if let Some(seconds) = self.budget.seconds.filter(|seconds| !(*seconds >= 0.0)) {
+            return refuse("budget", format!("`seconds` is {seconds}, but must be 0 or more"));
+        }
+        for (operation, Latency { int8, float }) in &self.latencies {
+            if !(int8.is_finite() && float.is_finite() && *int8 >= 0.0 && *float >= 0.0) {
+                let problem = format!("`{operation}` takes {int8} and {float} µs, but both must be 0 or more");
+                return refuse("latencies", problem);
+            }
+        }
+        if self.rank_by == RankBy::Distance {
+            return Err(CoreError::NotSupported { parameter: "rank_by", value: "distance" });
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_that_mean_nothing_are_refused_by_name() {
+        let refused = |parameter: &str, search: SearchParameters| {
+            let error = search.check().expect_err(parameter).to_string();
+            assert!(error.contains(parameter), "{error}");
+        };
+        let plain = SearchParameters::default;
+        assert!(plain().check().is_ok());
+        refused("bisect_arity", SearchParameters { bisect_arity: 1, ..plain() });
+        refused("racing", SearchParameters { racing: Some(0.0), ..plain() });
+        refused("hold_out", SearchParameters { hold_out: Some(1.0), ..plain() });
+        refused("confidence", SearchParameters { confidence: f64::NAN, ..plain() });
+        refused("budget", SearchParameters { budget: Budget { seconds: Some(-1.0), ..Budget::default() }, ..plain() });
+        let latency = Latency { int8: -1.0, float: 1.0 };
+        refused("latencies", SearchParameters { latencies: [("a".to_owned(), latency)].into(), ..plain() });
+        refused("rank_by", SearchParameters { rank_by: RankBy::Distance, ..plain() });
     }
 }

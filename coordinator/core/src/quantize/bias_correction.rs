@@ -1,4 +1,4 @@
-//! Fast bias correction: the mean error that quantized weights cause in each output channel is taken back by the bias.
+//! What bias correction can correct, and the fast way to: the mean error that quantized weights cause in each output channel is taken back by the bias.
 //!
 //! The input of the operation is replaced by its mean in each channel, so that the mean output with quantized weights
 //! is a sum over taps, each weighted by the share of output positions at which it lies inside the input. That gives
@@ -13,7 +13,7 @@
 use super::calibration::Calibration;
 use super::placement::Placement;
 use crate::error::CoreError;
-use crate::parameters::Mode;
+use crate::parameters::{Mode, QuantizationParameters};
 use holdfast_common::evaluation::{Statistic, StatisticSpec};
 use holdfast_common::graph::{ConvAttributes, Graph, OpId, OpKind};
 use holdfast_common::quantization::statistics::Aggregator;
@@ -32,29 +32,48 @@ pub struct BiasCorrection {
     pub applied: bool,
 }
 
+/// A bias after its correction.
+#[derive(Debug)]
+pub(super) struct Corrected {
+    /// The new bias, one value per output channel; `None` where it stays.
+    pub(super) bias: Option<Vec<f32>>,
+    pub(super) correction: BiasCorrection,
+}
+
 /// An operation whose bias can be corrected.
 pub(super) struct Correctable {
     pub(super) id: OpId,
-    /// The quantizer of its weights.
-    pub(super) weights: usize,
+    /// The quantizer of its weights; `None` where they stay float.
+    pub(super) weights: Option<usize>,
     /// Output channels.
     channels: usize,
+    /// Means of input and output, per channel.
     input: StatisticSpec,
-    output: StatisticSpec,
+    pub(super) output: StatisticSpec,
     output_magnitude: StatisticSpec,
 }
 
-/// All correctable operations: convolutions and Gemms with quantized constant weights whose bias is constant, or that
-/// have none. A MatMul has no bias input that a correction could go to.
-pub(super) fn correctable(graph: &Graph, placement: &Placement) -> Vec<Correctable> {
-    let with_weights = placement.inputs.iter().filter(|((_, position), _)| *position == 1);
-    with_weights.filter_map(|((id, _), weights)| Correctable::of(graph, *id, *weights)).collect()
+/// All correctable operations, in graph order: convolutions and Gemms with quantized constant weights whose bias is
+/// constant, or that have none. A MatMul has no bias input that a correction could go to.
+///
+/// With `apply_for_all_nodes` operations with float weights are among them, except where the fast correction of the
+/// default mode compares their weights with themselves.
+pub(super) fn correctable(
+    graph: &Graph,
+    placement: &Placement,
+    parameters: &QuantizationParameters,
+    mode: Mode,
+) -> Vec<Correctable> {
+    let all = parameters.apply_for_all_nodes && (!parameters.use_fast_bias || mode == Mode::Compat);
+    let weights = |id: OpId| placement.inputs.get(&(id, 1)).copied();
+    let ids = graph.ops().map(|(id, _)| (id, weights(id))).filter(|(_, weights)| all || weights.is_some());
+    ids.filter_map(|(id, weights)| Correctable::of(graph, id, weights)).collect()
 }
 
 impl Correctable {
-    fn of(graph: &Graph, id: OpId, weights: usize) -> Option<Correctable> {
+    fn of(graph: &Graph, id: OpId, weights: Option<usize>) -> Option<Correctable> {
         let op = graph.op(id);
-        graph.constant_input(id, 1)?;
+        graph.constant_input(id, 1)?.as_f32()?;
         let (x, y) = (graph.tensor(*op.inputs.first()?), graph.tensor(*op.outputs.first()?));
         let (input_axis, output_axis) = match &op.kind {
             OpKind::Conv(_) | OpKind::ConvTranspose(_) => (1, 1),
@@ -76,13 +95,12 @@ impl Correctable {
         })
     }
 
-    /// The statistics the correction needs.
-    pub(super) fn wanted(&self, mode: Mode) -> Vec<StatisticSpec> {
-        let output = match mode {
-            Mode::Compat => &self.output,
-            Mode::Default => &self.output_magnitude,
-        };
-        vec![self.input.clone(), output.clone()]
+    /// The statistics of the float model that the correction needs.
+    pub(super) fn wanted(&self, parameters: &QuantizationParameters, mode: Mode) -> Vec<StatisticSpec> {
+        let magnitude = (mode == Mode::Default).then(|| self.output_magnitude.clone());
+        let output = (mode == Mode::Compat || !parameters.use_fast_bias).then(|| self.output.clone());
+        let input = parameters.use_fast_bias.then(|| self.input.clone());
+        input.into_iter().chain(output).chain(magnitude).collect()
     }
 
     /// The model's own bias, one value per output channel; zeros where there is none, `None` where its shape is odd.
@@ -93,49 +111,79 @@ impl Correctable {
         }
     }
 
-    /// The corrected bias and what became of it.
+    /// What the fast correction makes of the bias.
     pub(super) fn corrected(
         &self,
         graph: &Graph,
-        params: &QuantParams,
+        params: &[QuantParams],
         calibration: &Calibration,
         threshold: f64,
         mode: Mode,
-    ) -> Result<(Option<Vec<f32>>, BiasCorrection), CoreError> {
-        let operation = graph.op(self.id).name.clone();
-        let skipped = |magnitude| BiasCorrection { operation: operation.clone(), magnitude, applied: false };
+    ) -> Result<Corrected, CoreError> {
         let means = calibration.aggregated(&self.input, Aggregator::Mean)?;
-        let quantized = |value: f32, slice: usize| f64::from(params.real(params.code(value, slice), slice));
-        let found = mean_output(graph, self.id, params, &means, &quantized);
+        let mean = |real: &dyn Fn(f32, usize) -> f64, axis| mean_output(graph, self.id, axis, &means, real);
+        let float = |value: f32, _: usize| f64::from(value);
+        let found = match self.weights.and_then(|index| params.get(index)) {
+            Some(params) => mean(&|value, slice| f64::from(params.real(params.code(value, slice), slice)), params.axis),
+            None => mean(&float, None),
+        };
         let (Some(found), Some(bias)) = (found, self.model_bias(graph)) else {
-            return Ok((None, skipped(None)));
+            return Ok(self.refused(graph));
         };
         let expected = match mode {
             Mode::Compat => calibration.aggregated(&self.output, Aggregator::Mean)?,
             Mode::Default => {
-                let products = mean_output(graph, self.id, params, &means, &|value, _| f64::from(value));
                 let with_bias = |products: Vec<f64>| {
                     products.iter().zip(&bias).map(|(product, bias)| product + f64::from(*bias)).collect()
                 };
-                products.map_or(Vec::new(), with_bias)
+                mean(&float, None).map_or(Vec::new(), with_bias)
             }
         };
         if found.len() != self.channels || expected.len() != self.channels {
-            return Ok((None, skipped(None)));
+            return Ok(self.refused(graph));
         }
         let corrected: Vec<f64> = expected.iter().zip(&found).map(|(expected, found)| expected - found).collect();
         let shifts: Vec<f64> = corrected.iter().zip(&bias).map(|(new, old)| new - f64::from(*old)).collect();
-        let magnitude = match mode {
-            Mode::Compat => Self::shift_over_bias(&shifts, &bias),
+        let magnitude = self.magnitude(&shifts, &bias, calibration, mode)?;
+        Ok(self.decided(graph, corrected, magnitude, threshold))
+    }
+
+    /// How large shifts are: in compat mode relative to the bias, in default mode to the largest outputs; `None` where
+    /// that is zero.
+    pub(super) fn magnitude(
+        &self,
+        shifts: &[f64],
+        bias: &[f32],
+        calibration: &Calibration,
+        mode: Mode,
+    ) -> Result<Option<f64>, CoreError> {
+        Ok(match mode {
+            Mode::Compat => Self::shift_over_bias(shifts, bias),
             Mode::Default => {
                 let outputs = calibration.aggregated(&self.output_magnitude, Aggregator::Mean)?;
                 let largest = shifts.iter().fold(0.0, |largest: f64, shift| largest.max(shift.abs()));
                 outputs.first().filter(|magnitude| **magnitude > 0.0).map(|magnitude| largest / magnitude)
             }
-        };
-        let values: Vec<f32> = corrected.iter().map(|value| *value as f32).collect();
+        })
+    }
+
+    /// A correction whose magnitude is known: it is applied below the threshold.
+    pub(super) fn decided(
+        &self,
+        graph: &Graph,
+        corrected: Vec<f64>,
+        magnitude: Option<f64>,
+        threshold: f64,
+    ) -> Corrected {
+        let values: Vec<f32> = corrected.into_iter().map(|value| value as f32).collect();
         let applied = magnitude.is_some_and(|m| m < threshold) && values.iter().all(|value| value.is_finite());
-        Ok((applied.then_some(values), BiasCorrection { operation, magnitude, applied }))
+        let correction = BiasCorrection { operation: graph.op(self.id).name.clone(), magnitude, applied };
+        Corrected { bias: applied.then_some(values), correction }
+    }
+
+    /// A correction that cannot be computed.
+    pub(super) fn refused(&self, graph: &Graph) -> Corrected {
+        self.decided(graph, Vec::new(), None, 0.0)
     }
 
     /// POT's magnitude: the largest shift relative to the bias, infinite where any element of the bias is zero.
@@ -158,11 +206,11 @@ fn channel_values(values: &ArrayD<f32>, channels: usize) -> Option<Vec<f32>> {
 }
 
 /// The mean of every output channel, without bias, when the input is constant in each of its channels and weights count
-/// as `real` makes them from their value and their slice of the quant params.
+/// as `real` makes them from their value and their index along `axis`.
 fn mean_output(
     graph: &Graph,
     id: OpId,
-    params: &QuantParams,
+    axis: Option<usize>,
     means: &[f64],
     real: &dyn Fn(f32, usize) -> f64,
 ) -> Option<Vec<f64>> {
@@ -170,7 +218,7 @@ fn mean_output(
     let weights = graph.constant_input(id, 1)?.as_f32()?;
     let shape = weights.shape();
     let (x, y) = (&graph.tensor(op.inputs[0]).shape, &graph.tensor(op.outputs[0]).shape);
-    let quantized = |index: &[usize], value: f32| real(value, params.axis.map_or(0, |axis| index[axis]));
+    let quantized = |index: &[usize], value: f32| real(value, axis.map_or(0, |axis| index[axis]));
     match &op.kind {
         OpKind::Conv(attributes) => {
             let shares = tap_shares(attributes, x.get(2..)?, y.get(2..)?);

@@ -7,18 +7,29 @@ use holdfast_common::evaluation::{Candidate, Evaluation, SampleResult, Statistic
 use holdfast_common::quantization::statistics::Aggregator;
 
 /// What was observed, by statistic and sample.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Calibration {
+    set: SampleSet,
     specs: Vec<StatisticSpec>,
     /// One per sample, in sample order; parts as `specs`.
     samples: Vec<SampleResult>,
 }
 
 impl Calibration {
-    /// Asks for all statistics in one pass. Duplicates in the list are asked for once.
+    /// Asks for all statistics of the float model in one pass. Duplicates in the list are asked for once.
     pub async fn collect<E: Evaluator>(
         evaluator: &E,
         set: &SampleSet,
+        wanted: Vec<StatisticSpec>,
+    ) -> Result<Calibration, CoreError> {
+        Calibration::of_candidate(evaluator, set, Candidate::baseline(), wanted).await
+    }
+
+    /// The same of another model.
+    pub(super) async fn of_candidate<E: Evaluator>(
+        evaluator: &E,
+        set: &SampleSet,
+        candidate: Candidate,
         wanted: Vec<StatisticSpec>,
     ) -> Result<Calibration, CoreError> {
         let mut specs: Vec<StatisticSpec> = Vec::new();
@@ -28,14 +39,14 @@ impl Calibration {
             }
         }
         if specs.is_empty() {
-            return Ok(Calibration::default());
+            return Ok(Calibration { set: set.clone(), specs, samples: Vec::new() });
         }
         let list =
             serde_json::to_vec(&specs).map_err(|source| CoreError::Json { what: "list of statistics", source })?;
         let list = evaluator.publish(list).await?;
         let evaluation = Evaluation {
             workload: set.workload,
-            candidate: Candidate::baseline(),
+            candidate,
             want: Want::Statistics(list),
             samples: set.samples.clone(),
         };
@@ -51,18 +62,33 @@ impl Calibration {
         if let Some(odd) = samples.iter().find(|sample| sample.parts.len() != specs.len()) {
             return Err(refuse("statistics", odd.parts.len(), specs.len()));
         }
-        Ok(Calibration { specs, samples })
+        Ok(Calibration { set: set.clone(), specs, samples })
+    }
+
+    /// The samples that were observed.
+    pub(super) fn set(&self) -> &SampleSet {
+        &self.set
     }
 
     /// A statistic aggregated over samples: one value, or one per slice.
     pub fn aggregated(&self, spec: &StatisticSpec, aggregator: Aggregator) -> Result<Vec<f64>, CoreError> {
+        self.aggregated_over(spec, aggregator, usize::MAX)
+    }
+
+    /// The same over the first so many samples.
+    pub(super) fn aggregated_over(
+        &self,
+        spec: &StatisticSpec,
+        aggregator: Aggregator,
+        count: usize,
+    ) -> Result<Vec<f64>, CoreError> {
         let refuse = |what, found, expected| CoreError::Answer { stage: Stage::Calibration, what, found, expected };
         let Some(part) = self.specs.iter().position(|known| known == spec) else {
             return Err(refuse("statistics of one kind", 0, 1));
         };
         let slices = self.samples.first().map_or(0, |sample| sample.parts[part].len());
-        let mut columns = vec![Vec::with_capacity(self.samples.len()); slices];
-        for sample in &self.samples {
+        let mut columns = vec![Vec::with_capacity(self.samples.len().min(count)); slices];
+        for sample in self.samples.iter().take(count) {
             let values = &sample.parts[part];
             if values.len() != slices {
                 return Err(refuse("values of a statistic", values.len(), slices));

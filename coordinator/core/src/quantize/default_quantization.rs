@@ -1,7 +1,8 @@
 //! DefaultQuantization: from graph, placement and statistics to a scheme.
 
-use super::bias_correction::{BiasCorrection, Correctable, correctable};
+use super::bias_correction::{BiasCorrection, Correctable, Corrected, correctable};
 use super::calibration::Calibration;
+use super::full_bias::FullCorrection;
 use super::placement::{Placement, place};
 use super::ranges;
 use crate::accuracy_aware::SampleSet;
@@ -21,6 +22,17 @@ pub struct Quantized {
     pub scheme: Scheme,
     /// What became of every bias.
     pub corrections: Vec<BiasCorrection>,
+    /// What correcting biases asked for beside the calibration.
+    pub passes: Passes,
+}
+
+/// Evaluations of some calibration samples.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Passes {
+    /// How many.
+    pub evaluations: usize,
+    /// Samples of each.
+    pub samples: usize,
 }
 
 /// The statistics that quantizing with these parameters needs.
@@ -30,10 +42,9 @@ pub fn wanted_statistics(
     parameters: &QuantizationParameters,
     mode: Mode,
 ) -> Vec<StatisticSpec> {
-    let mut wanted = ranges::wanted(graph, placement, parameters);
-    if parameters.use_fast_bias {
-        wanted.extend(correctable(graph, placement).iter().flat_map(|operation| operation.wanted(mode)));
-    }
+    let mut wanted = ranges::wanted(graph, placement);
+    let correctable = correctable(graph, placement, parameters, mode);
+    wanted.extend(correctable.iter().flat_map(|operation| operation.wanted(parameters, mode)));
     wanted
 }
 
@@ -53,11 +64,14 @@ pub async fn calibrate_and_quantize<E: Evaluator>(
     set.samples.truncate(parameters.stat_subset_size.unwrap_or(usize::MAX));
     let wanted = wanted_statistics(graph, &placement, parameters, mode);
     let calibration = Calibration::collect(evaluator, &set, wanted).await?;
-    quantize(graph, &placement, &calibration, parameters, mode)
+    quantize(evaluator, graph, &placement, &calibration, parameters, mode).await
 }
 
 /// Quantizes: ranges, then weight scales wide enough for the biases, then corrected biases.
-pub fn quantize(
+///
+/// The evaluator is asked only for full bias correction, which has to run the model with quantized weights.
+pub async fn quantize<E: Evaluator>(
+    evaluator: &E,
     graph: &Graph,
     placement: &Placement,
     calibration: &Calibration,
@@ -65,34 +79,42 @@ pub fn quantize(
     mode: Mode,
 ) -> Result<Quantized, CoreError> {
     let mut params = ranges::quant_params(graph, placement, calibration, parameters, mode)?;
+    let operations = correctable(graph, placement, parameters, mode);
+    for operation in &operations {
+        if let Some(bias) = operation.model_bias(graph) {
+            make_room_for_bias(operation, placement, &mut params, &bias);
+        }
+    }
+    let mut passes = Passes::default();
+    let corrected = if parameters.use_fast_bias {
+        let threshold = parameters.threshold();
+        let fast = |operation: &Correctable| operation.corrected(graph, &params, calibration, threshold, mode);
+        operations.iter().map(fast).collect::<Result<Vec<_>, _>>()?
+    } else {
+        let full = FullCorrection { graph, placement, params: &params, calibration, parameters, mode };
+        full.run(evaluator, &operations, &mut passes).await?
+    };
     let mut biases = BTreeMap::new();
     let mut corrections = Vec::new();
-    for operation in correctable(graph, placement) {
-        if let Some(bias) = operation.model_bias(graph) {
-            make_room_for_bias(&operation, placement, &mut params, &bias);
-        }
-        if !parameters.use_fast_bias {
-            continue;
-        }
-        let weights = &params[operation.weights];
-        let (corrected, correction) = operation.corrected(graph, weights, calibration, parameters.threshold(), mode)?;
+    for (operation, Corrected { bias, correction }) in operations.iter().zip(corrected) {
         corrections.push(correction);
-        if let Some(bias) = corrected {
-            make_room_for_bias(&operation, placement, &mut params, &bias);
+        if let Some(bias) = bias {
+            make_room_for_bias(operation, placement, &mut params, &bias);
             biases.insert(graph.op(operation.id).name.clone(), bias);
         }
     }
     let quantizers = placement.sites.iter().zip(params);
     let quantizers =
         quantizers.map(|(site, params)| Quantizer { site: site.site.clone(), params, group: site.group }).collect();
-    Ok(Quantized { scheme: Scheme { quantizers, groups: placement.groups.clone(), biases }, corrections })
+    let scheme = Scheme { quantizers, groups: placement.groups.clone(), biases };
+    Ok(Quantized { scheme, corrections, passes })
 }
 
 /// Enlarges weight scales where the integer bias would not fit beside the accumulator.
 fn make_room_for_bias(operation: &Correctable, placement: &Placement, params: &mut [QuantParams], bias: &[f32]) {
-    let Some(input) = placement.inputs.get(&(operation.id, 0)) else { return };
+    let Some((weights, input)) = operation.weights.zip(placement.inputs.get(&(operation.id, 0))) else { return };
     let smallest = params[*input].scales.iter().copied().fold(f32::INFINITY, f32::min);
-    let scales = &mut params[operation.weights].scales;
+    let scales = &mut params[weights].scales;
     let slices = scales.len();
     for (channel, value) in bias.iter().enumerate() {
         // Slices of a grouped transposed convolution repeat with every group.

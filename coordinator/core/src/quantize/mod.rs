@@ -1,8 +1,19 @@
 //! DefaultQuantization: where quantizers stand, what range each covers, and the corrected biases.
 
+mod attributes;
 pub mod bias_correction;
 pub mod calibration;
 pub mod default_quantization;
+mod device;
+#[cfg(test)]
+mod device_tests;
+#[cfg(test)]
+mod estimator_tests;
+pub mod estimators;
+mod full_bias;
+#[cfg(test)]
+mod full_bias_tests;
+pub mod ignored;
 mod patterns;
 pub mod placement;
 #[cfg(test)]
@@ -12,5 +23,5 @@ mod quantization_tests;
 mod ranges;
 mod roles;
 
-pub use default_quantization::{Quantized, calibrate_and_quantize, quantize};
+pub use default_quantization::{Passes, Quantized, calibrate_and_quantize, quantize};
 pub use placement::{Placement, Site, place};

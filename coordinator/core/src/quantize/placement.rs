@@ -5,17 +5,20 @@
 //! placement, restated; groups are connected components of "feeds the same quantized operation", so that they do not
 //! depend on where a walk starts.
 
+use super::device::{float_operand, halved, stays_float_in_transformers};
+use super::estimators::{RangeEstimator, Target, range_estimator};
+use super::ignored::ignored_by_user;
 use super::patterns::ignored_by_pattern;
 use super::roles::{Role, is_depthwise, role, weight_axis};
 use crate::error::CoreError;
-use crate::parameters::{Granularity, Mode, ModelType, QuantizationParameters, SaturationFix};
-use holdfast_common::graph::{BinaryKind, Graph, OpId, OpKind, ReduceKind, TensorId};
+use crate::parameters::{Granularity, Mode, ModelType, QuantizationParameters, TargetDevice};
+use holdfast_common::graph::{BinaryKind, Graph, OpId, OpKind, TensorId};
 use holdfast_common::quantization::params::{Symmetry, TensorClass};
 use holdfast_common::scheme::{GroupId, QuantizerGroup, QuantizerId, QuantizerSite};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A quantizer without its quant params.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Site {
     /// Where it stands.
     pub site: QuantizerSite,
@@ -27,6 +30,8 @@ pub struct Site {
     pub symmetry: Symmetry,
     /// `None` per tensor, else the axis of its slices.
     pub axis: Option<usize>,
+    /// How its range is found.
+    pub estimator: RangeEstimator,
     /// Whether codes are halved for runtimes that saturate.
     pub halved: bool,
     /// Its group.
@@ -34,7 +39,7 @@ pub struct Site {
 }
 
 /// All quantizers of a model.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Placement {
     /// Quantizers, in graph order of their first reader, then by its input position.
     pub sites: Vec<Site>,
@@ -50,23 +55,24 @@ pub struct Placement {
 /// Places the quantizers of a graph.
 pub fn place(graph: &Graph, parameters: &QuantizationParameters, mode: Mode) -> Result<Placement, CoreError> {
     let roles = roles(graph, parameters, mode)?;
-    let flow = Flow::of(graph, roles);
-    Ok(flow.placement(parameters, mode))
+    let mut flow = Flow::of(graph, roles);
+    if parameters.target_device == TargetDevice::CpuSpr {
+        flow = Flow::of(graph, flow.roles_with_float_operands());
+    }
+    flow.placement(parameters, mode)
 }
 
 /// Roles after patterns, model type and the user's wishes.
 fn roles(graph: &Graph, parameters: &QuantizationParameters, mode: Mode) -> Result<Vec<Role>, CoreError> {
-    let mut roles: Vec<Role> = graph.ops().map(|(id, _)| role(graph, id)).collect();
-    let mut ignored = ignored_by_pattern(graph);
-    for name in &parameters.ignored.scope {
-        ignored.insert(graph.find_op(name).ok_or_else(|| CoreError::UnknownOperation(name.clone()))?);
+    let mut ignored = ignored_by_user(graph, &parameters.ignored, mode)?;
+    if parameters.ignored.skip_model {
+        return Ok(vec![Role::Float; graph.ops.len()]);
     }
-    for (id, op) in graph.ops() {
-        let by_type = parameters.ignored.operations.iter().any(|ignored| ignored.operator == op.kind.name());
-        let by_model = parameters.model_type == Some(ModelType::Transformer) && stays_float_in_transformers(&op.kind);
-        if by_type || by_model {
-            ignored.insert(id);
-        }
+    let mut roles: Vec<Role> = graph.ops().map(|(id, _)| role(graph, id)).collect();
+    ignored.extend(ignored_by_pattern(graph));
+    if parameters.model_type == Some(ModelType::Transformer) {
+        let stays_float = |kind| stays_float_in_transformers(kind, parameters.target_device);
+        ignored.extend(graph.ops().filter(|(_, op)| stays_float(&op.kind)).map(|(id, _)| id));
     }
     for id in ignored {
         match roles[id.0] {
@@ -76,14 +82,6 @@ fn roles(graph: &Graph, parameters: &QuantizationParameters, mode: Mode) -> Resu
         }
     }
     Ok(roles)
-}
-
-fn stays_float_in_transformers(kind: &OpKind) -> bool {
-    matches!(
-        kind,
-        OpKind::Binary(BinaryKind::Add | BinaryKind::Pow | BinaryKind::Mul | BinaryKind::Sub)
-            | OpKind::Reduce { kind: ReduceKind::Mean, .. }
-    )
 }
 
 /// POT ignores the direct readers of an ignored pass-through operation; in default mode, the readers behind further
@@ -147,30 +145,35 @@ impl<'a> Flow<'a> {
         self.graph.tensor(tensor).consumers.is_empty() && !self.graph.outputs.contains(&tensor)
     }
 
-    fn placement(&self, parameters: &QuantizationParameters, mode: Mode) -> Placement {
+    fn placement(&self, parameters: &QuantizationParameters, mode: Mode) -> Result<Placement, CoreError> {
         let mut drafts = self.drafts();
         drafts.sort_by_key(|draft| draft.readers[0]);
         let arriving = self.arriving(&drafts);
         let (unified, unions) = self.unified(&drafts, &arriving);
         let inputs = self.inputs(&drafts, &arriving);
         let (groups, membership) = self.groups(&drafts, &arriving, &inputs);
-        let halved = self.halved(parameters, mode);
+        let halved = halved(self.graph, parameters, mode);
         let configurations = self.configurations(&drafts, &arriving, &unions, parameters, mode);
-        let sites = drafts
-            .into_iter()
-            .zip(configurations)
-            .zip(membership)
-            .map(|((draft, (symmetry, axis)), group)| Site {
+        let mut sites = Vec::with_capacity(drafts.len());
+        for ((draft, (symmetry, axis)), group) in drafts.into_iter().zip(configurations).zip(membership) {
+            let (op, position) = draft.readers[0];
+            let channel_axis = match draft.class {
+                TensorClass::Activations => Some(1),
+                TensorClass::Weights => weight_axis(self.graph, op, position),
+            };
+            let target = Target { class: draft.class, symmetry, axis, channel_axis };
+            sites.push(Site {
                 site: self.site(&draft),
                 tensor: draft.tensor,
                 class: draft.class,
                 symmetry,
                 axis,
-                halved: draft.class == TensorClass::Weights && halved.contains(&draft.readers[0].0),
+                estimator: range_estimator(parameters, mode, target)?,
+                halved: draft.class == TensorClass::Weights && halved.contains(&op),
                 group,
-            })
-            .collect();
-        Placement { sites, unified, groups, inputs }
+            });
+        }
+        Ok(Placement { sites, unified, groups, inputs })
     }
 
     /// Quantizers before they are configured.
@@ -191,6 +194,30 @@ impl<'a> Flow<'a> {
             }
         }
         drafts
+    }
+
+    /// The roles with one operand of each addition of two quantized activations left float, where the device wants it.
+    fn roles_with_float_operands(&self) -> Vec<Role> {
+        let drafts = self.drafts();
+        let readers = |tensor: TensorId| {
+            let quantizer =
+                drafts.iter().find(|draft| draft.tensor == tensor && draft.class == TensorClass::Activations);
+            quantizer.map(|draft| draft.readers.len())
+        };
+        let mut roles = self.roles.clone();
+        for (id, op) in self.graph.ops() {
+            let (OpKind::Binary(BinaryKind::Add), Role::Quantizable(positions)) = (&op.kind, &mut roles[id.0]) else {
+                continue;
+            };
+            let [a, b] = op.inputs[..] else { continue };
+            if let (Some(of_a), Some(of_b)) = (readers(a), readers(b))
+                && a != b
+                && let Some(float) = float_operand(self.graph, id, [of_a, of_b])
+            {
+                positions.retain(|position| *position != float);
+            }
+        }
+        roles
     }
 
     /// The quantizers whose codes arrive at each activation tensor, as indices into the drafts.
@@ -335,36 +362,6 @@ impl<'a> Flow<'a> {
                 }
             })
             .collect()
-    }
-
-    /// Operations whose weight codes are halved.
-    fn halved(&self, parameters: &QuantizationParameters, mode: Mode) -> BTreeSet<OpId> {
-        let default = if mode == Mode::Compat { SaturationFix::FirstLayer } else { SaturationFix::No };
-        let is_convolution = |id: OpId| matches!(self.graph.op(id).kind, OpKind::Conv(_) | OpKind::ConvTranspose(_));
-        match parameters.saturation_fix.unwrap_or(default) {
-            SaturationFix::No => BTreeSet::new(),
-            SaturationFix::All => self
-                .graph
-                .ops()
-                .filter(|(id, op)| is_convolution(*id) || matches!(op.kind, OpKind::MatMul | OpKind::Gemm { .. }))
-                .map(|(id, _)| id)
-                .collect(),
-            SaturationFix::FirstLayer => {
-                let mut first = BTreeSet::new();
-                let mut open: Vec<TensorId> = self.graph.inputs.clone();
-                let mut seen: BTreeSet<TensorId> = open.iter().copied().collect();
-                while let Some(tensor) = open.pop() {
-                    for (reader, _) in &self.graph.tensor(tensor).consumers {
-                        if is_convolution(*reader) {
-                            first.insert(*reader);
-                        } else {
-                            open.extend(self.graph.op(*reader).outputs.iter().filter(|output| seen.insert(**output)));
-                        }
-                    }
-                }
-                first
-            }
-        }
     }
 
     fn site(&self, draft: &Draft) -> QuantizerSite {

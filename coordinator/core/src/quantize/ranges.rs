@@ -1,10 +1,11 @@
 //! Quant params of every quantizer: from calibration for activations, from the constants for weights.
 
 use super::calibration::Calibration;
+use super::estimators::{EndEstimator, RangeEstimator};
 use super::placement::{Placement, Site};
 use crate::error::CoreError;
-use crate::parameters::{Granularity, Mode, QuantizationParameters, RangeEstimator};
-use holdfast_common::evaluation::{Statistic, StatisticSpec};
+use crate::parameters::{Mode, QuantizationParameters};
+use holdfast_common::evaluation::StatisticSpec;
 use holdfast_common::graph::Graph;
 use holdfast_common::quantization::params::{
     ParamsError, Range, Rules, Symmetry, TensorClass, asymmetric, from_ranges, levels, repair_magnitudes,
@@ -14,9 +15,14 @@ use holdfast_common::quantization::statistics::observe;
 use holdfast_common::scheme::QuantParams;
 
 /// The statistics that the activation ranges need.
-pub(super) fn wanted(graph: &Graph, placement: &Placement, parameters: &QuantizationParameters) -> Vec<StatisticSpec> {
+pub(super) fn wanted(graph: &Graph, placement: &Placement) -> Vec<StatisticSpec> {
     let activations = placement.sites.iter().filter(|site| site.class == TensorClass::Activations);
-    activations.flat_map(|site| Observed::of(graph, site, parameters).specs()).collect()
+    let ends = activations.flat_map(|site| [(site, site.estimator.min), (site, site.estimator.max)]);
+    ends.map(|(site, end)| spec(graph, site, end)).collect()
+}
+
+fn spec(graph: &Graph, site: &Site, end: EndEstimator) -> StatisticSpec {
+    StatisticSpec { tensor: graph.tensor(site.tensor).name.clone(), statistic: end.statistic, axis: end.axis }
 }
 
 /// Quant params of all sites, in their order.
@@ -28,26 +34,22 @@ pub(super) fn quant_params(
     mode: Mode,
 ) -> Result<Vec<QuantParams>, CoreError> {
     let rules = mode.rules();
-    let mut extremes: Vec<Option<Extremes>> = Vec::with_capacity(placement.sites.len());
+    let mut extremes: Vec<Extremes> = Vec::with_capacity(placement.sites.len());
     for site in &placement.sites {
-        extremes.push(match site.class {
-            TensorClass::Activations => Some(Observed::of(graph, site, parameters).extremes(calibration)?),
-            TensorClass::Weights => None,
-        });
+        extremes.push(Extremes::of(graph, site, calibration, rules)?);
     }
     if rules == Rules::Fixed {
         for set in &placement.unified {
-            let together = set.iter().filter_map(|index| extremes[*index].clone()).reduce(Extremes::merged);
-            set.iter().for_each(|index| extremes[*index] = together.clone());
+            let together = set.iter().map(|index| extremes[*index].clone()).reduce(Extremes::merged);
+            for (index, together) in set.iter().zip(together.iter().cycle()) {
+                extremes[*index].clone_from(together);
+            }
         }
     }
     let mut ranges: Vec<Vec<Range>> = Vec::with_capacity(placement.sites.len());
     for (site, extremes) in placement.sites.iter().zip(&extremes) {
         let levels = site_levels(graph, site, parameters)?;
-        ranges.push(match extremes {
-            Some(extremes) => extremes.ranges(site.symmetry, levels, parameters, rules),
-            None => weight_ranges(graph, site, levels, parameters, rules)?,
-        });
+        ranges.push(extremes.ranges(site, levels, parameters, rules));
     }
     if rules == Rules::Compat {
         for set in &placement.unified {
@@ -75,49 +77,8 @@ fn site_levels(graph: &Graph, site: &Site, parameters: &QuantizationParameters) 
     levels(site.class, site.symmetry, parameters.tensor(site.class).width).map_err(|e| at(graph, site, e))
 }
 
-fn estimator(site: &Site) -> RangeEstimator {
-    let granularity = if site.axis.is_some() { Granularity::PerChannel } else { Granularity::PerTensor };
-    RangeEstimator::preset(site.class, site.symmetry, granularity)
-}
-
-/// What is observed of an activation tensor.
-struct Observed {
-    estimator: RangeEstimator,
-    low: StatisticSpec,
-    high: StatisticSpec,
-}
-
-impl Observed {
-    fn of(graph: &Graph, site: &Site, parameters: &QuantizationParameters) -> Observed {
-        let estimator = estimator(site);
-        let spec = |statistic, axis| StatisticSpec { tensor: graph.tensor(site.tensor).name.clone(), statistic, axis };
-        // The sign of a symmetric range is a question to the whole tensor.
-        let low_axis = site.axis.filter(|_| site.symmetry == Symmetry::Asymmetric);
-        Observed {
-            estimator,
-            low: spec(estimator.min.statistic, low_axis),
-            high: spec(estimator.max.statistic, site.axis),
-        }
-    }
-
-    fn specs(self) -> [StatisticSpec; 2] {
-        [self.low, self.high]
-    }
-
-    fn extremes(&self, calibration: &Calibration) -> Result<Extremes, CoreError> {
-        let low = calibration.aggregated(&self.low, self.estimator.min.aggregator)?;
-        let high = calibration.aggregated(&self.high, self.estimator.max.aggregator)?;
-        let finite = low.iter().chain(&high).all(|value| value.is_finite());
-        if !finite || low.is_empty() || high.is_empty() {
-            let first = |values: &[f64]| values.iter().copied().find(|v| !v.is_finite()).unwrap_or(f64::NAN);
-            let source = ParamsError::Range { low: first(&low), high: first(&high) };
-            return Err(CoreError::Params { tensor: self.low.tensor.clone(), source });
-        }
-        Ok(Extremes { low, high })
-    }
-}
-
-/// Aggregated ends of a range, one value or one per slice; symmetric ranges have one low and magnitudes as highs.
+/// Aggregated ends of a range, one value per slice of the quantizer's axis, or one in all; where only the sign is asked
+/// of the lower end, one in all too. Upper ends of symmetric ranges are magnitudes.
 #[derive(Clone, Debug)]
 struct Extremes {
     low: Vec<f64>,
@@ -125,6 +86,31 @@ struct Extremes {
 }
 
 impl Extremes {
+    fn of(graph: &Graph, site: &Site, calibration: &Calibration, rules: Rules) -> Result<Extremes, CoreError> {
+        let RangeEstimator { min, max } = site.estimator;
+        let observed = |end: EndEstimator| match site.class {
+            TensorClass::Activations => calibration.aggregated(&spec(graph, site, end), end.aggregator),
+            TensorClass::Weights => observed_weights(graph, site, end),
+        };
+        let slices = site.axis.and_then(|axis| graph.tensor(site.tensor).shape.get(axis).copied());
+        let mut high = fitted(observed(max)?, slices, f64::max);
+        let mut low = match (site.class, site.symmetry) {
+            (TensorClass::Weights, Symmetry::Symmetric) => high.iter().map(|magnitude| -magnitude).collect(),
+            (TensorClass::Activations, Symmetry::Symmetric) => fitted(observed(min)?, None, f64::min),
+            (_, Symmetry::Asymmetric) => fitted(observed(min)?, slices, f64::min),
+        };
+        let finite = low.iter().chain(&high).all(|value| value.is_finite());
+        if !finite || low.is_empty() || high.is_empty() {
+            let odd = |values: &[f64]| values.iter().copied().find(|v| !v.is_finite()).unwrap_or(f64::NAN);
+            return Err(at(graph, site, ParamsError::Range { low: odd(&low), high: odd(&high) }));
+        }
+        if rules == Rules::Fixed {
+            low.iter_mut().for_each(|low| *low = clipped(min, *low, f64::max));
+            high.iter_mut().for_each(|high| *high = clipped(max, *high, f64::min));
+        }
+        Ok(Extremes { low, high })
+    }
+
     fn merged(self, other: Extremes) -> Extremes {
         let pairs = |a: Vec<f64>, b: Vec<f64>, pick: fn(f64, f64) -> f64| {
             a.into_iter().zip(b).map(|(a, b)| pick(a, b)).collect()
@@ -132,49 +118,53 @@ impl Extremes {
         Extremes { low: pairs(self.low, other.low, f64::min), high: pairs(self.high, other.high, f64::max) }
     }
 
-    fn ranges(&self, symmetry: Symmetry, levels: u32, parameters: &QuantizationParameters, rules: Rules) -> Vec<Range> {
-        let width = parameters.activations.width;
-        match symmetry {
-            Symmetry::Symmetric => {
+    fn ranges(&self, site: &Site, levels: u32, parameters: &QuantizationParameters, rules: Rules) -> Vec<Range> {
+        let width = parameters.tensor(site.class).width;
+        let mut ranges: Vec<Range> = match (site.symmetry, site.class) {
+            (Symmetry::Symmetric, TensorClass::Activations) => {
                 let low = self.low.iter().copied().fold(f64::INFINITY, f64::min);
-                let magnitudes = repair_magnitudes(&self.high);
-                magnitudes.into_iter().map(|m| symmetric_activations(low, m, levels, width, rules)).collect()
+                let magnitudes = repair_magnitudes(&self.high).into_iter();
+                magnitudes.map(|magnitude| symmetric_activations(low, magnitude, levels, width, rules)).collect()
             }
-            Symmetry::Asymmetric => {
+            (Symmetry::Symmetric, TensorClass::Weights) => {
+                let magnitudes = repair_magnitudes(&self.high).into_iter();
+                magnitudes.map(|magnitude| symmetric_weights(magnitude, levels, rules)).collect()
+            }
+            (Symmetry::Asymmetric, _) => {
                 let pairs = self.low.iter().zip(&self.high);
                 pairs.map(|(low, high)| asymmetric(*low, *high, levels, width, rules)).collect()
             }
+        };
+        if rules == Rules::Compat {
+            // POT clips finished ranges, so that zero can lose its code.
+            for range in &mut ranges {
+                range.low = clipped(site.estimator.min, range.low, f64::max);
+                range.high = clipped(site.estimator.max, range.high, f64::min);
+            }
         }
+        ranges
     }
 }
 
-fn weight_ranges(
-    graph: &Graph,
-    site: &Site,
-    levels: u32,
-    parameters: &QuantizationParameters,
-    rules: Rules,
-) -> Result<Vec<Range>, CoreError> {
-    let refuse = |value| at(graph, site, ParamsError::Range { low: value, high: value });
+fn observed_weights(graph: &Graph, site: &Site, end: EndEstimator) -> Result<Vec<f64>, CoreError> {
     let constant = graph.tensor(site.tensor).constant.as_ref().and_then(|data| data.as_f32());
-    let values = constant.ok_or_else(|| refuse(f64::NAN))?.view();
-    let estimator = estimator(site);
-    let observed = |statistic: Statistic| {
-        let found = observe(statistic, &values, site.axis);
-        match found.iter().find(|value| !value.is_finite()) {
-            Some(odd) => Err(refuse(*odd)),
-            None => Ok(found),
-        }
-    };
-    let high = observed(estimator.max.statistic)?;
-    Ok(match site.symmetry {
-        Symmetry::Symmetric => {
-            repair_magnitudes(&high).into_iter().map(|m| symmetric_weights(m, levels, rules)).collect()
-        }
-        Symmetry::Asymmetric => {
-            let width = parameters.weights.width;
-            let low = observed(estimator.min.statistic)?;
-            low.iter().zip(&high).map(|(low, high)| asymmetric(*low, *high, levels, width, rules)).collect()
-        }
-    })
+    match constant {
+        Some(values) => Ok(observe(end.statistic, &values.view(), end.axis)),
+        None => Err(at(graph, site, ParamsError::Range { low: f64::NAN, high: f64::NAN })),
+    }
+}
+
+/// As many values as the quantizer has slices (`None`: one): one value stands for all, several give their outermost.
+fn fitted(values: Vec<f64>, slices: Option<usize>, outer: fn(f64, f64) -> f64) -> Vec<f64> {
+    match slices {
+        Some(slices) if values.len() == 1 => vec![values[0]; slices],
+        Some(_) => values,
+        // An odd value must not get lost in the comparison.
+        None if values.iter().any(|value| !value.is_finite()) => values,
+        None => values.into_iter().reduce(outer).into_iter().collect(),
+    }
+}
+
+fn clipped(end: EndEstimator, value: f64, inner: fn(f64, f64) -> f64) -> f64 {
+    end.clipping.map_or(value, |clipping| inner(value, clipping))
 }

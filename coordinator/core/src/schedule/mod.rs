@@ -27,7 +27,7 @@ use std::fmt;
 use std::sync::Arc;
 
 /// Most candidates a tile has: enough to share decoding and common prefixes, few enough to balance.
-pub const TILE_CANDIDATES: usize = 8;
+pub const TILE_CANDIDATES: usize = 16;
 /// Most samples a task has.
 pub const TASK_SAMPLES_MAX: usize = 8192;
 /// Most numbers the results of a task may hold beyond its first leaf.

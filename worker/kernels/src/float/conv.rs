@@ -47,7 +47,7 @@ impl<'a> Epilogue<'a> {
 }
 
 /// A dense convolution of one geometry, ready to run on one instruction set.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct ConvF32 {
     isa: Isa,
     geometry: ConvGeometry,

@@ -14,7 +14,7 @@ use crate::{ConvGeometry, GeometryError, Isa};
 const PIXELS: usize = 7;
 
 /// A depthwise convolution of one geometry with its weights, ready to run on one instruction set.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct DepthwiseF32 {
     isa: Isa,
     geometry: ConvGeometry,

@@ -31,7 +31,7 @@ const BLOCK_PIXELS: usize = 96;
 const BLOCK_BYTES: usize = 16 * 1024;
 
 /// A convolution's geometry, prepared for one instruction set.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub struct ConvU8S8 {
     isa: Isa,
     geometry: ConvGeometry,

@@ -150,7 +150,7 @@ fn panel_vector_bytes(kernel: &DepthwiseKernel) -> usize {
 }
 
 /// A depthwise convolution's geometry, prepared for one instruction set.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub struct DepthwiseU8S8 {
     isa: Isa,
     geometry: ConvGeometry,

@@ -42,6 +42,15 @@ impl Requant {
         (self.lo, self.hi)
     }
 
+    /// The codes of sums that share the first multiplier, over the shorter slice.
+    pub fn apply(&self, sums: &[i32], output: &mut [u8]) {
+        let Some(&multiplier) = self.multiplier.first() else { return };
+        let codes = self.codes();
+        for (to, &sum) in output.iter_mut().zip(sums) {
+            *to = codes.requantize(sum, multiplier);
+        }
+    }
+
     pub(crate) fn codes(&self) -> Codes {
         Codes::new(self.zero_point, self.lo, self.hi)
     }

@@ -2,6 +2,7 @@
 
 use super::{Builder, Form, Layout, Value};
 use crate::plan::PlanError;
+use crate::plan::buffer::{BufferKind, Stored};
 use crate::plan::instruction::{Kernel, Operand};
 use holdfast_common::graph::{BinaryKind, OpId, TensorId, UnaryKind};
 use holdfast_kernels::float::{Binary, Unary};
@@ -26,18 +27,34 @@ impl Builder<'_> {
         let (left, right, output) = (op.inputs[0], op.inputs[1], op.outputs[0]);
         let layout = self.native[output.0];
         let shape = self.shape(output).to_vec();
-        let a = self.operand(id, 0, left, &shape, layout)?;
-        // The right operand may stay small when it is one number or one a channel.
-        let (b, form) = match self.small_operand(id, right, &shape, layout)? {
-            Some(small) => small,
+        // An operand that is one number, or one a channel or a pixel, stays small on the right side.
+        let right_form = self.small_form(right, &shape, layout);
+        let left_form = self.small_form(left, &shape, layout).filter(|_| right_form.is_none());
+        let (function, big, small, form) = match (right_form, left_form, reversed(function)) {
+            (Some(form), _, _) => (function, 0, 1, Some(form)),
+            (None, Some(form), Some(reversed)) => (reversed, 1, 0, Some(form)),
+            (None, _, _) => (function, 0, 1, None),
+        };
+        let a = self.operand(id, big, op.inputs[big], &shape, layout)?;
+        let (b, right) = match form {
+            Some(form) => {
+                let value = self.read_real(id, small, self.native[op.inputs[small].0])?;
+                let image = value.placement.image;
+                let operand = match form {
+                    Small::Scalar => Operand::Scalar(image.offset),
+                    Small::Channels => Operand::Channels(image.offset),
+                    Small::Pixels => Operand::Pixels(image),
+                };
+                (value, operand)
+            }
             None => {
-                let value = self.operand(id, 1, right, &shape, layout)?;
+                let value = self.operand(id, small, op.inputs[small], &shape, layout)?;
                 let image = value.placement.image;
                 (value, Operand::Full(image))
             }
         };
         let result = self.define_in(output, Form::Real, layout);
-        let kernel = Kernel::Binary { function, left: a.placement.image, right: form, output: result.placement.image };
+        let kernel = Kernel::Binary { function, left: a.placement.image, right, output: result.placement.image };
         self.emit(id, kernel, vec![a.buffer, b.buffer], result.buffer);
         Ok(())
     }
@@ -51,37 +68,32 @@ impl Builder<'_> {
         shape: &[usize],
         layout: Layout,
     ) -> Result<Value, PlanError> {
-        let same = self.shape(tensor) == shape;
+        let own = self.shape(tensor);
+        // In row-major order leading axes of extent 1 make no difference.
+        let same = own == shape || (layout == Layout::RowMajor && significant(own) == significant(shape));
         let value = self.read_real(id, input, if same { layout } else { self.native[tensor.0] })?;
-        Ok(if same { value } else { self.expanded(id, &value, shape, layout) })
+        Ok(if same { value } else { self.expanded(id, &value, BufferKind::F32, shape, layout) })
     }
 
-    /// An operand that is a constant number, or a constant number a channel of the output's innermost storage axis.
-    fn small_operand(
-        &mut self,
-        id: OpId,
-        tensor: TensorId,
-        shape: &[usize],
-        layout: Layout,
-    ) -> Result<Option<(Value, Operand)>, PlanError> {
-        let small = self.shape(tensor).to_vec();
-        if self.graph.tensor(tensor).constant.is_none() || self.precision.weights(id, 1).is_some() {
-            return Ok(None);
-        }
-        let total: usize = small.iter().product();
-        let channel_axis = if layout == Layout::ChannelsLast { 1 } else { shape.len().saturating_sub(1) };
-        let offset = shape.len() - small.len().min(shape.len());
-        let only_channels =
-            small.iter().enumerate().all(|(axis, extent)| *extent == 1 || axis + offset == channel_axis);
+    /// How an operand that is broadcast to this shape in this layout can be read as it is.
+    fn small_form(&self, tensor: TensorId, shape: &[usize], layout: Layout) -> Option<Small> {
+        let own = self.shape(tensor);
+        let total: usize = own.iter().product();
         if total == 1 {
-            let value = self.real_in(tensor, Layout::RowMajor)?;
-            return Ok(Some((value, Operand::Scalar)));
+            return Some(Small::Scalar);
         }
-        if only_channels && shape.get(channel_axis) == Some(&total) {
-            let value = self.real_in(tensor, Layout::RowMajor)?;
-            return Ok(Some((value, Operand::Channels)));
+        let channel_axis = if layout == Layout::ChannelsLast { 1 } else { shape.len().saturating_sub(1) };
+        let offset = shape.len() - own.len().min(shape.len());
+        let own_extent = |axis: usize| axis.checked_sub(offset).map_or(1, |axis| own[axis]);
+        // Row-major constants and pixels without neighbours alike have their channels one after another.
+        if shape.get(channel_axis) == Some(&total) && own_extent(channel_axis) == total {
+            return Some(Small::Channels);
         }
-        Ok(None)
+        let one_a_pixel = own_extent(channel_axis) == 1
+            && (0..shape.len()).all(|axis| axis == channel_axis || own_extent(axis) == shape[axis])
+            && own.len() == shape.len()
+            && self.native[tensor.0] == layout;
+        one_a_pixel.then_some(Small::Pixels)
     }
 
     /// The addition of two tensors of codes.
@@ -140,7 +152,7 @@ impl Builder<'_> {
                 let (placement, elements) = crate::plan::Placement::new(&[shape[axis]], Layout::RowMajor, [0; 4]);
                 // A buffer starts as zeros, and one that counts as constant stays so.
                 let zeros = self.allocate(crate::plan::buffer::BufferKind::F32, &placement, elements);
-                self.constants.push((zeros, Arc::new(Vec::new())));
+                self.constants.push((zeros, Stored::F32(Arc::new(Vec::new()))));
                 zeros
             }
         });
@@ -166,13 +178,49 @@ impl Builder<'_> {
         let (placement, elements) = crate::plan::Placement::new(self.shape(output), layout, [0; 4]);
         let scaled = self.allocate(crate::plan::buffer::BufferKind::F32, &placement, elements);
         let scaled_image = placement.image;
-        let multiply =
-            Kernel::Binary { function: Binary::Mul, left: input_image, right: Operand::Channels, output: scaled_image };
+        let multiply = Kernel::Binary {
+            function: Binary::Mul,
+            left: input_image,
+            right: Operand::Channels(0),
+            output: scaled_image,
+        };
         self.emit(id, multiply, vec![input.buffer, scale.buffer], scaled);
-        let add = Kernel::Binary { function: Binary::Add, left: scaled_image, right: Operand::Channels, output: image };
+        let add =
+            Kernel::Binary { function: Binary::Add, left: scaled_image, right: Operand::Channels(0), output: image };
         self.emit(id, add, vec![scaled, shift.buffer], result.buffer);
         Ok(())
     }
+}
+
+/// An operand that is broadcast without being repeated.
+#[derive(Clone, Copy)]
+enum Small {
+    /// One number.
+    Scalar,
+    /// One number a channel.
+    Channels,
+    /// One number a pixel.
+    Pixels,
+}
+
+/// A shape without its leading axes of extent 1.
+fn significant(shape: &[usize]) -> &[usize] {
+    let leading = shape.iter().take_while(|extent| **extent == 1).count();
+    &shape[leading..]
+}
+
+/// The function with its operands exchanged, bit for bit the same.
+fn reversed(function: Binary) -> Option<Binary> {
+    Some(match function {
+        Binary::Add => Binary::Add,
+        Binary::Mul => Binary::Mul,
+        Binary::Sub => Binary::SubReversed,
+        Binary::Div => Binary::DivReversed,
+        Binary::Pow => Binary::PowReversed,
+        Binary::Min | Binary::Max | Binary::Prelu | Binary::SubReversed | Binary::DivReversed | Binary::PowReversed => {
+            return None;
+        }
+    })
 }
 
 /// The kernel of a unary function; `None` for logic.

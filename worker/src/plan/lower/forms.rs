@@ -2,18 +2,47 @@
 
 use super::{Builder, Form, ParamsId, Value};
 use crate::plan::PlanError;
-use crate::plan::buffer::BufferKind;
+use crate::plan::buffer::{BufferKind, Stored};
 use crate::plan::instruction::Kernel;
 use crate::plan::layout::{Layout, Placement};
-use holdfast_common::graph::{OpId, TensorId};
+use holdfast_common::graph::{DataType, OpId, TensorId};
 use holdfast_common::quantization::codes::quantize_weights;
 use holdfast_common::scheme::QuantParams;
+use ndarray::ArrayD;
 use std::sync::Arc;
 
 impl Builder<'_> {
     /// A tensor as floats in its native layout.
     pub(super) fn real(&mut self, tensor: TensorId) -> Result<Value, PlanError> {
         self.real_in(tensor, self.native[tensor.0])
+    }
+
+    /// What a tensor holds when nothing quantizes it.
+    pub(super) fn plain_form(&self, tensor: TensorId) -> Form {
+        if self.graph.tensor(tensor).data_type == DataType::F32 { Form::Real } else { Form::Int }
+    }
+
+    /// A tensor as floats in its native layout, or as integers.
+    pub(super) fn plain(&mut self, tensor: TensorId) -> Result<Value, PlanError> {
+        match self.plain_form(tensor) {
+            Form::Int => self.int(tensor),
+            Form::Real | Form::Codes(_) => self.real(tensor),
+        }
+    }
+
+    /// A tensor of integers or truth values; these are always row-major.
+    pub(super) fn int(&mut self, tensor: TensorId) -> Result<Value, PlanError> {
+        if let Some(value) = self.values.get(&(tensor, Form::Int, Layout::RowMajor)) {
+            return Ok(value.clone());
+        }
+        let of = self.graph.tensor(tensor);
+        let Some(values) = of.constant.as_ref().and_then(|constant| constant.to_i64()) else {
+            let problem = format!("`{}` ({}) is not there as integers when it is read", of.name, of.data_type);
+            return Err(PlanError::Scheme { problem });
+        };
+        let value = self.define_in(tensor, Form::Int, Layout::RowMajor);
+        self.constants.push((value.buffer, Stored::I64(Arc::new(values))));
+        Ok(value)
     }
 
     /// An observed tensor as the floats its operation computes, before anything quantizes them.
@@ -61,18 +90,12 @@ impl Builder<'_> {
                 ),
             });
         };
-        let codes =
-            quantize_weights(array, params).map_err(|error| PlanError::Scheme { problem: error.to_string() })?;
-        let mut values = codes.mapv(f32::from);
-        for (index, value) in values.indexed_iter_mut() {
-            let slice = params.axis.map_or(0, |axis| index[axis]);
-            *value = params.scales[slice] * (*value - params.zero_points[slice] as f32);
-        }
+        let values = fake_quantized(array, params)?;
         let (placement, elements) = Placement::new(self.shape(tensor), layout, [0; 4]);
         let buffer = self.allocate(BufferKind::F32, &placement, elements);
         let mut stored = vec![0.0; elements];
         placement.scatter(values.iter().copied(), &mut stored);
-        self.constants.push((buffer, Arc::new(stored)));
+        self.constants.push((buffer, Stored::F32(Arc::new(stored))));
         Ok(Value { buffer, placement })
     }
 
@@ -115,7 +138,7 @@ impl Builder<'_> {
             let value = self.define_in(tensor, Form::Real, layout);
             let mut stored = vec![0.0; self.specs[value.buffer.0].elements];
             value.placement.scatter(array.iter().copied(), &mut stored);
-            self.constants.push((value.buffer, Arc::new(stored)));
+            self.constants.push((value.buffer, Stored::F32(Arc::new(stored))));
             return Ok(value);
         }
         let other = other_layout(layout);
@@ -173,6 +196,17 @@ impl Builder<'_> {
         self.emit(self.maker(tensor), kernel, vec![source.buffer], value.buffer);
         value
     }
+}
+
+/// The floats that the codes of a constant stand for.
+pub(super) fn fake_quantized(array: &ArrayD<f32>, params: &QuantParams) -> Result<ArrayD<f32>, PlanError> {
+    let codes = quantize_weights(array, params).map_err(|error| PlanError::Scheme { problem: error.to_string() })?;
+    let mut values = codes.mapv(f32::from);
+    for (index, value) in values.indexed_iter_mut() {
+        let slice = params.axis.map_or(0, |axis| index[axis]);
+        *value = params.scales[slice] * (*value - params.zero_points[slice] as f32);
+    }
+    Ok(values)
 }
 
 fn other_layout(layout: Layout) -> Layout {

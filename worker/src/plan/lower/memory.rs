@@ -133,6 +133,7 @@ impl Builder<'_> {
             outputs: rename(outputs),
             observed: rename(observed),
             constants: self.constants.iter().map(|(buffer, values)| (home[buffer], values.clone())).collect(),
+            isa: self.isa,
             instructions: self.instructions,
             buffers,
             arenas: Mutex::new(Vec::new()),

@@ -4,21 +4,22 @@ mod compose;
 mod elementwise;
 mod forms;
 mod fusion;
+mod general;
 mod memory;
 mod moves;
 mod pooling;
 mod product;
 
-use super::buffer::{BufferId, BufferKind, BufferSpec};
+use super::buffer::{BufferId, BufferKind, BufferSpec, Stored};
 use super::instruction::{Instruction, Kernel};
 use super::layout::{Layout, Placement, can_be_channels_last};
 use super::precision::{ParamsId, Precision};
 use super::{PackedCache, Plan, PlanError, Port};
 use holdfast_common::Digest;
-use holdfast_common::graph::{BinaryKind, Graph, OpId, OpKind, ReduceKind, TensorId};
+use holdfast_common::graph::{BinaryKind, DataType, Graph, OpId, OpKind, ReduceKind, TensorId};
 use holdfast_kernels::Isa;
 use std::collections::{BTreeSet, HashMap};
-use std::sync::{Arc, Mutex};
+use std::sync::Mutex;
 
 /// What a value holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -27,6 +28,8 @@ enum Form {
     Real,
     /// Codes under these quant params.
     Codes(ParamsId),
+    /// Integers or truth values.
+    Int,
 }
 
 /// A tensor in one form and layout, in a buffer.
@@ -50,7 +53,7 @@ struct Builder<'a> {
     border: Vec<[usize; 4]>,
     values: HashMap<(TensorId, Form, Layout), Value>,
     specs: Vec<BufferSpec>,
-    constants: Vec<(BufferId, Arc<Vec<f32>>)>,
+    constants: Vec<(BufferId, Stored)>,
     instructions: Vec<Instruction>,
     /// Floats that went through a quantizer, for readers without an int8 kernel.
     dequantized: HashMap<(TensorId, ParamsId, Layout), Value>,
@@ -60,6 +63,15 @@ struct Builder<'a> {
     aside: bool,
 }
 
+/// What a plan shows after a run.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Shown<'a> {
+    /// Tensors that stay readable.
+    pub observed: &'a BTreeSet<TensorId>,
+    /// Whether the model's outputs are read as well; if not, what only they need is not computed.
+    pub outputs: bool,
+}
+
 /// Lowers a graph.
 pub(super) fn lower(
     graph: &Graph,
@@ -67,8 +79,12 @@ pub(super) fn lower(
     scheme: Option<Digest>,
     isa: Isa,
     cache: &PackedCache,
-    observed: &BTreeSet<TensorId>,
+    shown: Shown<'_>,
 ) -> Result<Plan, PlanError> {
+    let Shown { observed, outputs } = shown;
+    // Codes are fused across tensors that are observed; such plans, which nobody asks for, run to their end.
+    let read = if outputs || precision.has_codes() { graph.outputs.as_slice() } else { &[] };
+    let needed = needed(graph, read.iter().chain(observed));
     let mut builder = Builder {
         graph,
         precision,
@@ -88,17 +104,17 @@ pub(super) fn lower(
     };
     let mut inputs = Vec::new();
     for &tensor in &graph.inputs {
-        let value = builder.define(tensor, Form::Real);
+        let value = builder.define(tensor, builder.plain_form(tensor));
         inputs.push(builder.port(tensor, value));
     }
     for (id, _) in graph.ops() {
-        if !builder.fused.contains(&id) {
+        if needed[id.0] && !builder.fused.contains(&id) {
             builder.operation(id)?;
         }
     }
     let mut outputs = Vec::new();
-    for &tensor in &graph.outputs {
-        let value = builder.real(tensor)?;
+    for &tensor in read {
+        let value = builder.plain(tensor)?;
         outputs.push(builder.port(tensor, value));
     }
     let mut kept = Vec::new();
@@ -109,10 +125,24 @@ pub(super) fn lower(
     Ok(builder.finish(inputs, outputs, kept))
 }
 
+/// Which operations these tensors depend on.
+fn needed<'a>(graph: &Graph, tensors: impl Iterator<Item = &'a TensorId>) -> Vec<bool> {
+    let mut needed = vec![false; graph.ops.len()];
+    let producer = |tensor: &TensorId| graph.tensor(*tensor).producer;
+    tensors.filter_map(producer).for_each(|id| needed[id.0] = true);
+    for (index, op) in graph.ops.iter().enumerate().rev() {
+        if needed[index] {
+            op.inputs.iter().filter_map(producer).for_each(|id| needed[id.0] = true);
+        }
+    }
+    needed
+}
+
 impl Builder<'_> {
     fn port(&self, tensor: TensorId, value: Value) -> Port {
-        let name = self.graph.tensor(tensor).name.clone();
-        Port { name, tensor, placement: value.placement, buffer: value.buffer }
+        let of = self.graph.tensor(tensor);
+        let Value { placement, buffer } = value;
+        Port { name: of.name.clone(), tensor, data_type: of.data_type, placement, buffer }
     }
 
     /// Lowers one operation that nothing has been fused into an earlier one.
@@ -122,7 +152,9 @@ impl Builder<'_> {
             OpKind::Conv(attributes) => self.convolution(id, attributes),
             OpKind::Gemm { .. } => self.gemm(id),
             OpKind::MatMul => self.matmul(id),
+            OpKind::Unary(kind) if self.is_integer(id) => self.integer_unary(id, *kind),
             OpKind::Unary(kind) => self.unary(id, *kind),
+            OpKind::Binary(kind) if self.is_integer(id) => self.integer_binary(id, *kind),
             OpKind::Binary(BinaryKind::Add) if self.adds_codes(id) => self.add_codes(id),
             OpKind::Binary(kind) => self.binary(id, *kind),
             OpKind::MaxPool(attributes) => self.max_pool(id, attributes),
@@ -145,9 +177,10 @@ impl Builder<'_> {
             | OpKind::Expand
             | OpKind::Tile { .. }
             | OpKind::DepthToSpace { .. } => self.moves(id),
-            OpKind::ConvTranspose(_) | OpKind::Cast | OpKind::ArgMax { .. } | OpKind::Where => {
-                Err(self.unsupported(id, "there is no kernel for this operator yet"))
-            }
+            OpKind::Cast => self.cast(id),
+            OpKind::Where => self.choose(id),
+            OpKind::ArgMax { axis, .. } => self.arg_max(id, *axis),
+            OpKind::ConvTranspose(_) => Err(self.unsupported(id, "there is no kernel for this operator yet")),
         }
     }
 
@@ -184,6 +217,7 @@ impl Builder<'_> {
         match form {
             Form::Real => BufferKind::F32,
             Form::Codes(id) => BufferKind::U8 { fill: self.precision.get(id).zero_point },
+            Form::Int => BufferKind::I64,
         }
     }
 
@@ -232,7 +266,8 @@ fn native_layouts(graph: &Graph) -> Vec<Layout> {
         graph.tensor(id).consumers.iter().any(|&(op, input)| input == 0 && wants_channels_last(&graph.op(op).kind))
     };
     for &input in &graph.inputs {
-        if can_be_channels_last(&graph.tensor(input).shape) && wanted(input) {
+        let tensor = graph.tensor(input);
+        if tensor.data_type == DataType::F32 && can_be_channels_last(&tensor.shape) && wanted(input) {
             layouts[input.0] = Layout::ChannelsLast;
         }
     }
@@ -248,7 +283,8 @@ fn native_layouts(graph: &Graph) -> Vec<Layout> {
                 || follows
                 || (matches!(op.kind, OpKind::Transpose { .. } | OpKind::Reshape | OpKind::Gather { .. })
                     && wanted(*output));
-            if last && can_be_channels_last(shape) {
+            let is_float = graph.tensor(*output).data_type == DataType::F32;
+            if last && is_float && can_be_channels_last(shape) {
                 layouts[output.0] = Layout::ChannelsLast;
             }
         }

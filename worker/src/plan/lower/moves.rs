@@ -2,6 +2,7 @@
 
 use super::{Builder, Form, Layout, Value};
 use crate::plan::PlanError;
+use crate::plan::buffer::BufferKind;
 use crate::plan::instruction::Kernel;
 use crate::plan::layout::Placement;
 use crate::plan::rearrange::{Rearrangement, Recorder};
@@ -19,11 +20,16 @@ impl Builder<'_> {
     /// Lowers a move-only operation, in the form its data comes in.
     pub(super) fn moves(&mut self, id: OpId) -> Result<(), PlanError> {
         let op = self.graph.op(id).clone();
+        if let OpKind::Gather { axis } = op.kind
+            && self.graph.constant_input(id, 1).is_none()
+        {
+            return self.gather_computed(id, axis);
+        }
         let data_inputs = if matches!(op.kind, OpKind::Gather { .. }) { 1 } else { op.inputs.len() };
         let codes: Vec<_> = (0..data_inputs).map(|input| self.precision.codes(id, input)).collect();
         let form = match codes.first() {
             Some(Some(first)) if codes.iter().all(|other| *other == Some(*first)) => Form::Codes(*first),
-            _ => Form::Real,
+            _ => self.plain_form(op.outputs[0]),
         };
         let mut inputs = Vec::new();
         for input in 0..data_inputs {
@@ -31,6 +37,7 @@ impl Builder<'_> {
             inputs.push(match form {
                 Form::Codes(codes) => self.codes_in(tensor, codes, self.stored_layout(tensor))?,
                 Form::Real => self.read_real(id, input, self.stored_layout(tensor))?,
+                Form::Int => self.int(tensor)?,
             });
         }
         for (position, &output) in op.outputs.iter().enumerate() {
@@ -40,7 +47,7 @@ impl Builder<'_> {
                 _ => 0.0,
             };
             let fill = match form {
-                Form::Real => fill,
+                Form::Real | Form::Int => fill,
                 Form::Codes(codes) => {
                     let params = self.precision.get(codes);
                     let code = (fill / params.scale).round_ties_even() + f32::from(params.zero_point);
@@ -149,7 +156,7 @@ impl Builder<'_> {
             }),
             OpKind::Gather { axis } => {
                 let Some(indices) = self.graph.constant_input(id, 1).and_then(|indices| indices.to_i64()) else {
-                    return Err(self.unsupported(id, "its indices are not constant; there is no kernel for that yet"));
+                    return Err(self.unsupported(id, "its indices are no constant integers"));
                 };
                 let index_shape = shape_of(1);
                 Box::new(move |index| {
@@ -181,10 +188,17 @@ impl Builder<'_> {
         })
     }
 
-    /// A tensor repeated to a larger shape, as floats, for readers that broadcast.
-    pub(super) fn expanded(&mut self, id: OpId, value: &Value, shape: &[usize], layout: Layout) -> Value {
-        let (placement, elements) = crate::plan::Placement::new(shape, layout, [0; 4]);
-        let buffer = self.allocate(crate::plan::buffer::BufferKind::F32, &placement, elements);
+    /// A tensor repeated to a larger shape, for readers that broadcast.
+    pub(super) fn expanded(
+        &mut self,
+        id: OpId,
+        value: &Value,
+        kind: BufferKind,
+        shape: &[usize],
+        layout: Layout,
+    ) -> Value {
+        let (placement, elements) = Placement::new(shape, layout, [0; 4]);
+        let buffer = self.allocate(kind, &placement, elements);
         let rearrangement = self.broadcast_moves(&value.placement, &placement);
         let kernel = Kernel::Rearrange { rearrangement, fill: 0.0 };
         self.emit(id, kernel, vec![value.buffer], buffer);

@@ -2,7 +2,7 @@
 
 use super::{Builder, Form, Layout, Value};
 use crate::plan::PlanError;
-use crate::plan::buffer::BufferKind;
+use crate::plan::buffer::{BufferId, BufferKind};
 use crate::plan::instruction::{CodesFinish, Kernel, ResizeKernel};
 use crate::plan::layout::{Placement, can_be_channels_last};
 use crate::plan::rearrange::Recorder;
@@ -151,11 +151,22 @@ impl Builder<'_> {
             OpKind::Reduce { axes, .. } => axes.clone(),
             _ => (2..shape.len()).collect(),
         };
+        let buffer = self.rows_along(id, &axes)?;
+        let len: usize = axes.iter().map(|axis| shape[*axis]).product();
+        let result = self.define_in(output, Form::Real, Layout::RowMajor);
+        let rows: usize = self.shape(output).iter().product();
+        self.emit(id, Kernel::ReduceRows { kind, rows, len }, vec![buffer], result.buffer);
+        Ok(())
+    }
+
+    /// The operation's first input as floats with these axes last, in a dense buffer: rows to reduce.
+    pub(super) fn rows_along(&mut self, id: OpId, axes: &[usize]) -> Result<BufferId, PlanError> {
+        let tensor = self.graph.op(id).inputs[0];
+        let shape = self.shape(tensor).to_vec();
         let input = self.read_real(id, 0, self.native[tensor.0])?;
         let kept: Vec<usize> = (0..shape.len()).filter(|axis| !axes.contains(axis)).collect();
-        let permutation: Vec<usize> = kept.iter().chain(&axes).copied().collect();
+        let permutation: Vec<usize> = kept.iter().chain(axes).copied().collect();
         let permuted: Vec<usize> = permutation.iter().map(|axis| shape[*axis]).collect();
-        let len: usize = axes.iter().map(|axis| shape[*axis]).product();
         let (placement, elements) = Placement::new(&permuted, Layout::RowMajor, [0; 4]);
         let buffer = self.allocate(BufferKind::F32, &placement, elements);
         let list = || {
@@ -174,10 +185,7 @@ impl Builder<'_> {
         let places = vec![input.placement.clone(), placement];
         let rearrangement = self.cache.moves((Some((id, 0)), places), list)?;
         self.emit(id, Kernel::Rearrange { rearrangement, fill: 0.0 }, vec![input.buffer], buffer);
-        let result = self.define_in(output, Form::Real, Layout::RowMajor);
-        let rows: usize = kept.iter().map(|axis| shape[*axis]).product();
-        self.emit(id, Kernel::ReduceRows { kind, rows, len }, vec![buffer], result.buffer);
-        Ok(())
+        Ok(buffer)
     }
 
     pub(super) fn resize(

@@ -1,5 +1,6 @@
 //! Convolutions and products with constant weights: codes where the scheme says so, floats elsewhere.
 
+use super::forms::fake_quantized;
 use super::fusion::Clamp;
 use super::{Builder, Form, Layout, Value};
 use crate::plan::PlanError;
@@ -7,6 +8,7 @@ use crate::plan::cache::Packed;
 use crate::plan::instruction::Kernel;
 use crate::plan::part::{FloatPart, Int8Finish, Int8Part};
 use crate::plan::precision::ParamsId;
+use holdfast_common::Digest;
 use holdfast_common::graph::{ConvAttributes, OpId, OpKind, TensorId};
 use holdfast_common::quantization::codes::{quantize_bias, quantize_weights};
 use holdfast_common::scheme::QuantParams;
@@ -174,10 +176,7 @@ impl Builder<'_> {
             [channels, out_channels] if constant => {
                 self.product(id, &Window::matrix(*out_channels, *channels, WeightOrder::InputOutput, 1.0, 1.0))
             }
-            _ => {
-                Err(self
-                    .unsupported(id, "a product without a constant two-dimensional second operand has no kernel yet"))
-            }
+            _ => self.activation_product(id),
         }
     }
 
@@ -200,16 +199,29 @@ impl Builder<'_> {
                 }
             }
         };
+        let bias = self.precision.bias(&op.name).map_or(bias, <[f32]>::to_vec);
+        if bias.len() != window.out_channels {
+            return Err(PlanError::Scheme {
+                problem: format!(
+                    "operation `{}` has {} output channels; the scheme has {} biases",
+                    op.name,
+                    window.out_channels,
+                    bias.len()
+                ),
+            });
+        }
         let quantized = self.precision.codes(id, 0).zip(self.precision.weights(id, 1));
-        match quantized {
-            Some((codes, params)) if window.alpha == 1.0 && window.beta == 1.0 => {
-                let bias = self.precision.bias(&op.name).map_or(bias, <[f32]>::to_vec);
-                self.int8_product(id, window, codes, params, weights, &bias)
-            }
-            _ => self.float_product(id, window, weights, &bias),
+        let Some((codes, params)) = quantized else { return self.float_product(id, window, weights, &bias) };
+        let symmetric = params.zero_points.iter().all(|zero_point| *zero_point == 0);
+        if symmetric && window.alpha == 1.0 && window.beta == 1.0 {
+            self.int8_product(id, window, codes, params, weights, &bias)
+        } else {
+            // No integer kernel: what the codes stand for, in float.
+            self.float_product(id, window, weights, &bias)
         }
     }
 
+    /// A product of floats; its weights are what their codes stand for where the scheme quantizes them.
     fn float_product(
         &mut self,
         id: OpId,
@@ -218,8 +230,15 @@ impl Builder<'_> {
         bias: &[f32],
     ) -> Result<(), PlanError> {
         let isa = self.isa;
-        let packed = self.cache.get(None, id, || {
-            let mut ordered = window.reorder(weights);
+        let params = self.precision.weights(id, 1);
+        // Schemes that differ in biases only share the packed weights.
+        let key = params.map(Digest::of_json).transpose();
+        let key = key.map_err(|error| PlanError::Scheme { problem: error.to_string() })?;
+        let packed = self.cache.get(key, id, || {
+            let mut ordered = match params {
+                Some(params) => window.reorder(&fake_quantized(weights, params)?),
+                None => window.reorder(weights),
+            };
             if window.alpha != 1.0 {
                 ordered.iter_mut().for_each(|weight| *weight *= window.alpha);
             }
@@ -279,17 +298,16 @@ impl Builder<'_> {
             None => params.scales.len() == 1,
             Some(axis) => axis == window.order.output_axis(),
         };
-        if !fits || bias.len() != window.out_channels {
+        if !fits {
             return Err(PlanError::Scheme {
                 problem: format!(
                     "operation `{}` has {} output channels along axis {} of its weights; the scheme has {} scales along \
-                     axis {:?} and {} biases",
+                     axis {:?}",
                     self.graph.op(id).name,
                     window.out_channels,
                     window.order.output_axis(),
                     params.scales.len(),
-                    params.axis,
-                    bias.len()
+                    params.axis
                 ),
             });
         }
@@ -300,9 +318,6 @@ impl Builder<'_> {
                 return Err(self.unsupported(id, "the scheme has another number of weight scales than output channels"));
             }
         };
-        if params.zero_points.iter().any(|zero_point| *zero_point != 0) {
-            return Err(self.unsupported(id, "asymmetric weights have no kernel yet; use symmetric weights"));
-        }
         let input = self.codes_in(self.graph.op(id).inputs[0], codes, window.layout)?;
         let packed = self.cache.get(self.scheme, id, || {
             let codes = quantize_weights(weights, params).map_err(|error| self.unsupported(id, error.to_string()))?;

@@ -1,90 +1,60 @@
-//! The `engine` section: accuracy-checker's data sets, annotations and metrics.
+//! A data set in accuracy-checker's words: samples, annotations, reader, preprocessing, metrics.
 
 use super::annotation::{annotation_advice, read_annotation};
-use super::document::{Node, Object, flatten};
+use super::document::{Node, Object};
+use super::keys::{DATASET, READER};
 use super::metric::{Shared, read_metrics};
 use super::preprocessing::{ImageReader, read_steps};
-use super::{DataSource, DatasetConfig, Subsample};
+use super::request::{DataSource, DatasetConfig, Subsample};
 use crate::dataset::is_array_path;
 use holdfast_common::dataset::{Preprocessing, Truth};
 use holdfast_common::metric::MetricSpec;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-const INLINE: &str = "describe the data inline under `datasets`";
-
-/// Validation and calibration data; the second is `None` where one data set serves both.
-pub(super) fn read_engine(node: &Node<'_>, directory: &Path) -> Option<(DatasetConfig, Option<DatasetConfig>)> {
-    let engine = node.object()?;
-    if let Some(node) = engine.get("type")
-        && node.choice(&[("accuracy_checker", true), ("simplified", false)]) == Some(false)
-    {
-        node.unsupported("use \"accuracy_checker\" and describe the data, with labels, under `datasets`");
-        return None;
-    }
-    for key in ["config", "module", "module_config"] {
-        if let Some(node) = engine.get(key) {
-            node.unsupported(INLINE);
-            return None;
-        }
-    }
-    engine.without_effect("name", "the model is named by `model.model_name`");
-    engine.without_effect("launchers", "Holdfast runs the model itself");
-    engine.without_effect("device", "workers say themselves what they run on");
-    for key in ["stat_requests_number", "eval_requests_number"] {
-        engine.without_effect(key, "samples run side by side on all workers");
-    }
-    let datasets = engine.required("datasets");
-    engine.finish();
-    let datasets = datasets?;
-    if datasets.is_object() { read_pair(&datasets, directory) } else { read_single(&datasets, directory) }
+/// What a data set takes over from what stands around it.
+pub(super) struct Surroundings<'d, 'p> {
+    /// Relative paths are taken from here.
+    pub(super) directory: &'p Path,
+    /// Preprocessing of data sets that have none of their own.
+    pub(super) preprocessing: Option<Node<'d>>,
+    /// What the model's outputs mean, where a launcher says so.
+    pub(super) adapter: Option<Node<'d>>,
 }
 
-fn read_single(node: &Node<'_>, directory: &Path) -> Option<(DatasetConfig, Option<DatasetConfig>)> {
-    let list = node.array()?;
-    let [only] = list.as_slice() else {
-        let help = "for two data sets write {\"optimization\": {…}, \"evaluation\": {…}}";
-        node.refuse(&format!("should hold one data set, but holds {}", list.len()), Some(help));
-        return None;
-    };
-    Some((read_dataset(only, None, directory)?, None))
-}
-
-fn read_pair(node: &Node<'_>, directory: &Path) -> Option<(DatasetConfig, Option<DatasetConfig>)> {
-    let pair = node.object()?;
-    let common = pair.get("preprocessing");
-    let validation = pair.required("evaluation").and_then(|node| read_dataset(&node, common.as_ref(), directory));
-    let calibration = pair.required("optimization").map(|node| read_dataset(&node, common.as_ref(), directory));
-    pair.finish();
-    Some((validation?, Some(calibration??)))
-}
-
-fn read_dataset(node: &Node<'_>, common: Option<&Node<'_>>, directory: &Path) -> Option<DatasetConfig> {
-    let dataset = node.object()?;
-    let name = dataset.get("name").map_or(Some("dataset".to_owned()), |node| node.string());
+/// Reads one data set.
+pub(super) fn read_dataset(node: &Node<'_>, surroundings: &Surroundings<'_, '_>) -> Option<DatasetConfig> {
+    let dataset = node.section(&DATASET)?;
+    let directory = surroundings.directory;
+    let name = dataset.or("name", "dataset".to_owned(), Node::string);
     let source_node = dataset.required("data_source");
     let source = source_node.as_ref().and_then(|node| read_source(node, directory));
     let annotation = read_annotation(&dataset, directory);
-    let subsample = dataset.get("subsample_size").map(|node| read_subsample(&node));
+    let subsample = dataset.optional("subsample_size", read_subsample);
     let reader = read_reader(&dataset, source.as_ref());
     let steps = dataset.get("preprocessing");
-    let preprocessing = match steps.as_ref().or(common) {
+    let preprocessing = match steps.as_ref().or(surroundings.preprocessing.as_ref()) {
         None => Some(Pipelines { every: Preprocessing::default(), by_input: BTreeMap::new() }),
         Some(node) => read_pipelines(node, reader, source.as_ref()),
     };
-    if reader == ImageReader::Bgr && dataset.get("reader").is_none() && !mentions_channels(steps.as_ref().or(common)) {
+    if reader == ImageReader::Bgr
+        && dataset.get("reader").is_none()
+        && !mentions_channels(steps.as_ref().or(surroundings.preprocessing.as_ref()))
+    {
         dataset.node().warn(
             "does not say in which order the model reads channels: blue first, as with accuracy-checker's default \
              reader. `\"reader\": \"pillow_imread\"` means red first; \"opencv_imread\" silences this",
         );
     }
-    let shared = Shared { adapter: dataset.get("adapter"), postprocessing: dataset.get("postprocessing") };
+    let adapter = dataset.get("adapter").or_else(|| surroundings.adapter.clone());
+    let shared = Shared { adapter, postprocessing: dataset.get("postprocessing") };
     let metric_list = dataset.get("metrics");
     let metrics = metric_list.as_ref().map_or(Some(Vec::new()), |node| read_metrics(node, &shared));
-    shared.finish(&metric_list.and_then(|node| node.array()).unwrap_or_default());
+    if metric_list.is_some() {
+        shared.finish(&metric_list.and_then(|node| node.array()).unwrap_or_default());
+    }
     dataset.without_effect("batch", "every sample is computed by itself");
     dataset.without_effect("dataset_meta", "class names do not change a metric");
-    dataset.finish();
 
     let (source, metrics) = (source?, metrics?);
     let annotation = annotation?;
@@ -96,8 +66,8 @@ fn read_dataset(node: &Node<'_>, common: Option<&Node<'_>>, directory: &Path) ->
         node.refuse(&problem, Some(&format!("add `annotation`: {advice}")));
     }
     let Pipelines { every: preprocessing, by_input: input_preprocessing } = preprocessing?;
-    let subsample = flatten(subsample)?;
-    Some(DatasetConfig { name: name?, source, annotation, subsample, preprocessing, input_preprocessing, metrics })
+    let (name, subsample) = (name?, subsample?);
+    Some(DatasetConfig { name, source, annotation, subsample, preprocessing, input_preprocessing, metrics })
 }
 
 fn read_source(node: &Node<'_>, directory: &Path) -> Option<DataSource> {
@@ -146,7 +116,9 @@ fn read_reader(dataset: &Object<'_>, source: Option<&DataSource>) -> ImageReader
         ("pillow_imread", ImageReader::Rgb),
         ("numpy_reader", ImageReader::Array),
     ];
-    let declared = dataset.get("reader").map(|node| named_type(&node).unwrap_or(node));
+    let declared = dataset.get("reader");
+    let declared =
+        declared.and_then(|node| if node.is_object() { node.section(&READER)?.required("type") } else { Some(node) });
     let declared = declared.as_ref().and_then(|node| Some((node, node.choice(&words)?)));
     let is_folder = matches!(source, Some(DataSource::Folder(_)) | None);
     match declared {
@@ -158,17 +130,6 @@ fn read_reader(dataset: &Object<'_>, source: Option<&DataSource>) -> ImageReader
         None if is_folder => ImageReader::Bgr,
         None => ImageReader::Array,
     }
-}
-
-/// The `type` of a reader that is written as an object.
-fn named_type<'d>(node: &Node<'d>) -> Option<Node<'d>> {
-    if !node.is_object() {
-        return None;
-    }
-    let object = node.object()?;
-    let named = object.required("type");
-    object.finish();
-    named
 }
 
 /// Whether some step says which order the channels have, or that there is one channel only.

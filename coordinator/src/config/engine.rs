@@ -1,0 +1,129 @@
+//! The `engine` section: where the data are described, here or in an evaluation file of accuracy-checker.
+
+use super::dataset::{Surroundings, read_dataset};
+use super::document::{Node, Object};
+use super::files::{parser, read_beside};
+use super::keys::{DATASETS, ENGINE, EVALUATED_MODEL, EVALUATION, LAUNCHER};
+use super::request::DatasetConfig;
+use std::num::NonZeroUsize;
+use std::path::Path;
+
+/// What the section says.
+pub(super) struct EngineData {
+    /// Labelled samples that decide.
+    pub(super) validation: DatasetConfig,
+    /// Samples statistics are collected on; `None` where one data set serves both.
+    pub(super) calibration: Option<DatasetConfig>,
+    /// Samples computed side by side on this machine.
+    pub(super) threads: Option<NonZeroUsize>,
+}
+
+type Pair = (DatasetConfig, Option<DatasetConfig>);
+
+const INLINE: &str = "describe the data under `datasets`";
+
+/// Reads the section; relative paths are taken from `directory`.
+pub(super) fn read_engine(node: &Node<'_>, directory: &Path) -> Option<EngineData> {
+    let engine = node.section(&ENGINE)?;
+    let kind = engine.or("type", true, |node| node.choice(&[("accuracy_checker", true), ("simplified", false)]))?;
+    for key in ["module", "module_config"] {
+        if let Some(node) = engine.get(key) {
+            node.refuse("asks for code to be run, which Holdfast does not do", Some(INLINE));
+        }
+    }
+    engine.without_effect("name", "the model is named by `model.model_name`");
+    engine.without_effect("device", "workers say themselves what they run on");
+    let threads = read_requests(&engine);
+    if !kind {
+        if let Some(node) = engine.get("type") {
+            node.unsupported("use \"accuracy_checker\" and describe the data, with labels, under `datasets`");
+        }
+        return None;
+    }
+    for key in ["data_source", "layout", "central_fraction"] {
+        if let Some(node) = engine.get(key) {
+            node.refuse("belongs to the simplified engine", Some(INLINE));
+        }
+    }
+    let (validation, calibration) = match (engine.get("config"), engine.get("datasets")) {
+        (Some(config), Some(_)) => {
+            config.refuse("stands beside `datasets`", Some("keep one of the two"));
+            None
+        }
+        (Some(config), None) => read_evaluation(&config, directory),
+        (None, _) => read_inline(&engine, directory),
+    }?;
+    Some(EngineData { validation, calibration, threads: threads? })
+}
+
+/// POT's numbers of parallel requests: here, samples computed side by side on this machine.
+fn read_requests(engine: &Object<'_>) -> Option<Option<NonZeroUsize>> {
+    let of_statistics = engine.optional("stat_requests_number", |node| node.count(0));
+    let of_evaluations = engine.optional("eval_requests_number", |node| node.count(0));
+    let (of_statistics, of_evaluations) = (of_statistics?, of_evaluations?);
+    if of_statistics.is_some() && of_statistics != of_evaluations {
+        engine.without_effect("stat_requests_number", "`eval_requests_number` sets the threads of the whole run");
+    }
+    Some(of_evaluations.and_then(NonZeroUsize::new))
+}
+
+/// An evaluation file of accuracy-checker; relative paths in it are taken from its own directory.
+fn read_evaluation(node: &Node<'_>, directory: &Path) -> Option<Pair> {
+    let name = node.string()?;
+    let Some(parse) = parser(Path::new(&name)) else {
+        node.refuse("should be a .yml, .yaml or .json file", None);
+        return None;
+    };
+    let file = read_beside(node, directory, parse)?;
+    let root = node.findings().root(&file.source).section(&EVALUATION)?;
+    if let Some(node) = root.get("evaluations") {
+        node.refuse("ask for code to be run, which Holdfast does not do", Some("describe the data under `models`"));
+        return None;
+    }
+    let models = root.required("models")?;
+    let list = models.array()?;
+    let [only] = list.as_slice() else {
+        models.refuse(&format!("should hold one model, but holds {}", list.len()), None);
+        return None;
+    };
+    let model = only.section(&EVALUATED_MODEL)?;
+    read_inline(&model, &file.directory)
+}
+
+/// `launchers` and `datasets`, of the section itself or of an evaluation file.
+fn read_inline(object: &Object<'_>, directory: &Path) -> Option<Pair> {
+    let adapter = object.get("launchers").and_then(|node| read_launchers(&node));
+    let around = Surroundings { directory, preprocessing: None, adapter };
+    let datasets = object.required("datasets")?;
+    if datasets.is_object() { read_pair(&datasets, around) } else { read_single(&datasets, &around) }
+}
+
+/// Adapters whose outputs every metric of classes or values reads as they are.
+const PLAIN_ADAPTERS: [&str; 3] = ["classification", "regression", "segmentation"];
+
+/// Launchers say how accuracy-checker would run the model; of interest is the adapter that metrics are to know about.
+fn read_launchers<'d>(node: &Node<'d>) -> Option<Node<'d>> {
+    let mut adapters = node.array()?.into_iter().filter_map(|node| node.section(&LAUNCHER)?.get("adapter"));
+    let adapter = adapters.next()?;
+    let named = if adapter.is_object() { adapter.object()?.required("type")? } else { adapter.clone() };
+    let is_plain = PLAIN_ADAPTERS.contains(&named.string()?.as_str());
+    (!is_plain).then_some(adapter)
+}
+
+fn read_single(node: &Node<'_>, around: &Surroundings<'_, '_>) -> Option<Pair> {
+    let list = node.array()?;
+    let [only] = list.as_slice() else {
+        let help = "for two data sets write {\"optimization\": {…}, \"evaluation\": {…}}";
+        node.refuse(&format!("should hold one data set, but holds {}", list.len()), Some(help));
+        return None;
+    };
+    Some((read_dataset(only, around)?, None))
+}
+
+fn read_pair<'d>(node: &Node<'d>, around: Surroundings<'d, '_>) -> Option<Pair> {
+    let pair = node.section(&DATASETS)?;
+    let around = Surroundings { preprocessing: pair.get("preprocessing"), ..around };
+    let validation = pair.required("evaluation").and_then(|node| read_dataset(&node, &around));
+    let calibration = pair.required("optimization").map(|node| read_dataset(&node, &around));
+    Some((validation?, Some(calibration??)))
+}

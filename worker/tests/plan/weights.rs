@@ -1,0 +1,131 @@
+//! Schemes of weights alone, and plans that only show what is observed: what bias correction asks for.
+
+use crate::net::{Net, assert_bits, conv, values};
+use holdfast_common::graph::{BinaryKind, OpKind, TensorData, TensorId, UnaryKind};
+use holdfast_common::quantization::codes::quantize_weights;
+use holdfast_common::scheme::{QuantizerSite, Scheme};
+use holdfast_kernels::Isa;
+use holdfast_worker::plan::{PackedCache, Plan, PlanError, PortBuffer, Variant};
+use ndarray::{ArrayD, IxDyn};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+const SHAPE: [usize; 4] = [1, 16, 6, 6];
+
+/// dense → relu → depthwise → add(dense's relu) → mean → fully connected, with schemes for weights and biases only.
+fn network() -> Net {
+    let mut net = Net::default();
+    let x = net.input("x", &SHAPE);
+    let product = |net: &mut Net, name: &str, input: TensorId, kind: OpKind, weights: &[usize], out: &[usize]| {
+        let seed = name.bytes().map(u64::from).sum();
+        let w = net.constant(&format!("{name}.w"), weights, &values(seed, weights.iter().product()));
+        let b = net.constant(&format!("{name}.b"), &weights[..1], &values(seed + 1, weights[0]));
+        net.one(name, kind, &[input, w, b], out)
+    };
+    let three = |group| OpKind::Conv(conv([3, 3], [1, 1], [1, 1], [1, 1, 1, 1], group));
+    let dense = product(&mut net, "dense", x, three(1), &[16, 16, 3, 3], &SHAPE);
+    let relu = net.one("relu", OpKind::Unary(UnaryKind::Relu), &[dense], &SHAPE);
+    let deep = product(&mut net, "depthwise", relu, three(16), &[16, 1, 3, 3], &SHAPE);
+    let add = net.one("add", OpKind::Binary(BinaryKind::Add), &[deep, relu], &SHAPE);
+    let mean = net.one("mean", OpKind::GlobalAveragePool, &[add], &[1, 16, 1, 1]);
+    let flat = net.one("flat", OpKind::Reshape, &[mean], &[1, 16]);
+    let gemm = OpKind::Gemm { alpha: 0.5, beta: 1.0, trans_a: false, trans_b: true };
+    let y = product(&mut net, "classify", flat, gemm, &[10, 16], &[1, 10]);
+    net.output(y);
+    net.group(&["dense", "depthwise", "classify"]);
+    for (name, channels) in [("dense", 16), ("depthwise", 16), ("classify", 10)] {
+        net.weights(name, 0, &vec![0.03; channels]);
+    }
+    net.scheme.biases.insert("dense".to_owned(), values(77, 16));
+    net
+}
+
+/// The float network with the scheme worked into its constants.
+fn edited(net: &Net) -> Net {
+    let mut edited = Net { graph: net.graph.clone(), scheme: Scheme::default() };
+    let mut set = |name: &str, array: ArrayD<f32>| {
+        let id = edited.graph.find_tensor(name).unwrap();
+        edited.graph.tensors[id.0].constant = Some(Arc::new(TensorData::F32(array)));
+    };
+    for quantizer in &net.scheme.quantizers {
+        let QuantizerSite::Weight { tensor, .. } = &quantizer.site else { panic!("weights alone") };
+        let constant = net.graph.tensor(net.graph.find_tensor(tensor).unwrap()).constant.clone().unwrap();
+        let codes = quantize_weights(constant.as_f32().unwrap(), &quantizer.params).unwrap();
+        set(tensor, codes.mapv(|code| 0.03 * f32::from(code)));
+    }
+    let bias = net.scheme.biases["dense"].clone();
+    set("dense.b", ArrayD::from_shape_vec(IxDyn(&[16]), bias).unwrap());
+    edited
+}
+
+fn sample() -> Vec<Vec<f32>> {
+    vec![values(5, SHAPE.iter().product())]
+}
+
+/// The values of a tensor in a plan for it alone.
+fn shown(net: &Net, variant: Variant<'_>, isa: Isa, cache: &PackedCache, tensor: &str) -> (Vec<f32>, Plan) {
+    let tensor = net.graph.find_tensor(tensor).unwrap();
+    let plan = Plan::observing(&net.graph, variant, isa, cache, &BTreeSet::from([tensor])).unwrap();
+    let mut inputs = sample();
+    let values = plan.run(
+        |port, buffer| {
+            let PortBuffer::F32(buffer) = buffer else { panic!("a float input") };
+            port.placement.scatter(inputs.swap_remove(0).into_iter(), buffer);
+            Ok::<(), PlanError>(())
+        },
+        |finished| Ok(finished.observed(tensor).map(|(placement, values)| placement.gather(values)).unwrap()),
+    );
+    (values.unwrap(), plan)
+}
+
+#[test]
+fn quantized_weights_without_codes_to_multiply_are_the_floats_their_codes_stand_for() {
+    let net = network();
+    let edited = edited(&net);
+    let (none, digest) = (BTreeSet::new(), net.scheme.digest().unwrap());
+    for isa in Isa::available() {
+        let cache = PackedCache::default();
+        for tensor in ["dense:", "depthwise:", "classify:"] {
+            let variant = Variant::Quantized { scheme: &net.scheme, digest, reverted: &none };
+            let (found, _) = shown(&net, variant, isa, &cache, tensor);
+            let (expected, _) = shown(&edited, Variant::Baseline, isa, &PackedCache::default(), tensor);
+            assert_bits(&found, &expected, tensor);
+            let (float, _) = shown(&net, Variant::Baseline, isa, &cache, tensor);
+            assert_ne!(found, float, "the model's own weights stay what they are");
+        }
+    }
+}
+
+#[test]
+fn a_plan_for_observed_tensors_ends_where_the_last_of_them_is_computed() {
+    let net = network();
+    let cache = PackedCache::default();
+    let (first, plan) = shown(&net, Variant::Baseline, Isa::best(), &cache, "depthwise:");
+    let operations: BTreeSet<&str> = plan
+        .instructions()
+        .flat_map(|(_, operations)| operations)
+        .map(|id| net.graph.op(*id).name.as_str())
+        .filter(|name| ["dense", "depthwise", "add", "classify"].contains(name))
+        .collect();
+    assert_eq!(operations, BTreeSet::from(["dense", "depthwise"]));
+    let tensor = net.graph.find_tensor("depthwise:").unwrap();
+    let whole = Plan::new(&net.graph, Variant::Baseline, Isa::best(), &cache, &BTreeSet::from([tensor])).unwrap();
+    let mut inputs = sample();
+    let through = whole.run(
+        |port, buffer| {
+            let PortBuffer::F32(buffer) = buffer else { panic!("a float input") };
+            port.placement.scatter(inputs.swap_remove(0).into_iter(), buffer);
+            Ok::<(), PlanError>(())
+        },
+        |finished| Ok(finished.observed(tensor).map(|(placement, values)| placement.gather(values)).unwrap()),
+    );
+    assert_bits(&first, &through.unwrap(), "a shorter plan computes the same");
+}
+
+#[test]
+fn a_bias_of_another_length_is_refused() {
+    let mut net = network();
+    net.scheme.biases.insert("depthwise".to_owned(), vec![0.0; 3]);
+    let found = net.plan(Isa::best(), &BTreeSet::new());
+    assert!(matches!(found, Err(PlanError::Scheme { problem }) if problem.contains("3 biases")));
+}
