@@ -114,7 +114,8 @@ fn read_conversion(node: &Node<'_>, directory: &Path) -> Option<AnnotationSource
             }
         }
         Converter::Unsupported => {
-            named.unsupported("imagenet, mscoco_detection, yolo_labeling, common_semantic_segmentation and character_recognition are there; arrays go to `annotation`");
+            named.unsupported("imagenet, mscoco_detection, yolo_labeling, common_semantic_segmentation and character_recognition are there; \
+                 arrays go to `annotation`");
             None
         }
     }

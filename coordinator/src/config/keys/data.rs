@@ -100,13 +100,13 @@ pub(in crate::config) static DATASET: Section = Section::new(
             "data_source",
             Kind::Either(&[Kind::Text, Kind::Map(&Kind::Text)]),
             "\"images\"",
-            "A folder of images, an .npy array whose first axis counts samples, or one such array per input",
+            "A folder of images, an .npy or .npz array whose first axis counts samples, or one such array per input",
         ),
         common(
             "annotation",
             Kind::Text,
             "null",
-            "An .npy array of class indices or targets, or a text file of lines `file index`",
+            "As the metric needs: an .npy or .npz array, lines `file index` or `file text`, COCO's .json, or a folder",
         ),
         key(
             "annotation_conversion",
@@ -211,7 +211,7 @@ pub(in crate::config) static CONVERSIONS: [&Section; 5] = [
         "common_semantic_segmentation",
         "a PNG class map an image",
         &[
-            required("masks_dir", Kind::Text, "\"masks\"", "Their folder"),
+            required("masks_dir", Kind::Text, "\"masks\"", "Their folder; each has the stem of its image"),
             LABELS_FILE,
             META_FILE,
             foreign("images_dir", Kind::Any, "Changes nothing: images lie in data_source"),
@@ -220,12 +220,7 @@ pub(in crate::config) static CONVERSIONS: [&Section; 5] = [
     &Section::new(
         "character_recognition",
         "a text file of lines `file text`",
-        &[
-            required("annotation_file", Kind::Text, "\"texts.txt\"", "The file"),
-            LABELS_FILE,
-            META_FILE,
-            foreign("images_dir", Kind::Any, "Changes nothing: files are relative to data_source"),
-        ],
+        &[required("annotation_file", Kind::Text, "\"texts.txt\"", "The file"), LABELS_FILE, META_FILE],
     ),
 ];
 
