@@ -62,7 +62,7 @@ pub(super) fn read_dataset(node: &Node<'_>, surroundings: &Surroundings<'_, '_>)
     if let (None, Some(metric), Some(node)) = (&annotation, metrics.iter().find(unserved), &source_node) {
         let problem = format!("comes without the truth that metric `{}` compares with", metric.name);
         let needed = metric.definition.truth().name();
-        node.refuse(&problem, Some(&format!("add `annotation` or `annotation_conversion`: {needed} are needed")));
+        node.refuse(&problem, Some(&format!("add `annotation` or `annotation_conversion`; needed: {needed}")));
     }
     let Pipelines { every: preprocessing, by_input: input_preprocessing } = preprocessing?;
     let (name, subsample) = (name?, subsample?);
