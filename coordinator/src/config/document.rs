@@ -238,7 +238,9 @@ impl<'d> Node<'d> {
     /// An object with the keys of a section; all others are refused.
     pub(super) fn section(&self, section: &Section) -> Option<Object<'d>> {
         let object = self.object()?;
-        object.refuse_unknown(section, &[]);
+        if !section.is_open {
+            object.refuse_unknown(section, &[]);
+        }
         Some(object)
     }
 
@@ -460,7 +462,7 @@ impl<'d> Object<'d> {
             return;
         };
         let known: Vec<&str> = section.all_keys().map(|key| key.name).chain(more.iter().copied()).collect();
-        for entry in entries.iter().filter(|entry| !section.is_open && !known.contains(&entry.key.as_str())) {
+        for entry in entries.iter().filter(|entry| !known.contains(&entry.key.as_str())) {
             let owner = self.node.owner.map_or(String::new(), |owner| format!(" ({owner})"));
             let message = format!("{}{owner} has an unknown key `{}`", self.node.place(), entry.key);
             let help = nearest(&entry.key, &known).unwrap_or_else(|| {
