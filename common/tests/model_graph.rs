@@ -5,7 +5,7 @@
 mod support;
 
 use holdfast_common::graph::{
-    BinaryKind, CoordinateMode, Graph, NearestMode, OpKind, ResizeMode, TensorData, UnaryKind,
+    BinaryKind, CoordinateMode, GeneralKind, Graph, NearestMode, OpKind, PadMode, ResizeMode, TensorData, UnaryKind,
 };
 use holdfast_common::model::ModelError;
 use holdfast_common::onnx::schema::{AttributeProto, attribute_type, data_type};
@@ -185,16 +185,20 @@ fn slices_are_resolved_in_both_directions() {
 }
 
 #[test]
-fn pads_come_from_attributes_or_inputs_and_only_in_constant_mode() {
+fn pads_come_from_attributes_or_inputs_and_modes_are_told_apart() {
     let padded = OpKind::Pad { begin: vec![0, 1], end: vec![2, -1], value: 0.5 };
     let base = |opset| Build::new(opset).input("x", &[3, 4]).output("y");
     let attributes = vec![AttributeProto::ints("pads", &[0, 1, 2, -1]), AttributeProto::float("value", 0.5)];
     assert_eq!(single(base(7).node_with("Pad", &["x"], &["y"], attributes), &[5, 4]), padded);
     let inputs = base(18).ints("p", &[1, 0, -1, 2]).floats("v", &[], &[0.5]).ints("a", &[1, 0]);
     assert_eq!(single(inputs.node("Pad", &["x", "p", "v", "a"], &["y"]), &[5, 4]), padded);
-    let mode = vec![AttributeProto::text("mode", "reflect")];
-    let reflect = base(13).ints("p", &[0, 1, 0, 1]).node_with("Pad", &["x", "p"], &["y"], mode).refusal();
-    assert!(reflect.contains("mode `reflect`"), "{reflect}");
+    let mode = |mode| {
+        let mode = vec![AttributeProto::text("mode", mode)];
+        base(13).ints("p", &[0, 1, 0, 1]).node_with("Pad", &["x", "p"], &["y"], mode)
+    };
+    let reflected = OpKind::General(GeneralKind::PadInside { begin: vec![0, 1], mode: PadMode::Reflect });
+    assert_eq!(single(mode("reflect"), &[3, 6]), reflected);
+    assert!(mode("mirror").refusal().contains("mode `mirror`"), "{}", mode("mirror").refusal());
 }
 
 #[test]

@@ -75,14 +75,14 @@ fn every_structural_fault_names_its_node_and_tensor() {
 #[test]
 fn an_unknown_operator_is_refused_with_advice_unless_nobody_needs_it() {
     let base = || Build::new(13).input("x", &[4]).output("y");
-    let lstm = base().node("LSTM", &["x"], &["y"]).refusal();
-    assert!(lstm.contains("node `y` (LSTM)") && lstm.contains("opset 13") && lstm.contains("recurrent"), "{lstm}");
-    let quantized = base().node("QuantizeLinear", &["x", "x"], &["y"]).refusal();
+    let top = base().node("TopK", &["x"], &["y"]).refusal();
+    assert!(top.contains("node `y` (TopK)") && top.contains("opset 13") && top.contains("post-processing"), "{top}");
+    let quantized = base().node("QLinearMatMul", &["x", "x"], &["y"]).refusal();
     assert!(quantized.contains("give the float model"), "{quantized}");
     let mut foreign = base().node("FusedConv", &["x"], &["y"]);
     foreign.graph().node[0].domain = Some("com.microsoft".to_owned());
     assert!(foreign.refusal().contains("com.microsoft.FusedConv"), "{}", foreign.refusal());
-    let unneeded = base().node("Relu", &["x"], &["y"]).node("LSTM", &["x"], &["unread"]);
+    let unneeded = base().node("Relu", &["x"], &["y"]).node("TopK", &["x"], &["unread"]);
     assert_eq!(operators(&decode(&unneeded.model().to_bytes())), ["Relu"]);
 }
 

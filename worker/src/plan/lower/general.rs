@@ -178,7 +178,7 @@ impl Builder<'_> {
     pub(super) fn is_integer(&self, id: OpId) -> bool {
         let op = self.graph.op(id);
         let int = |tensor: &TensorId| self.graph.tensor(*tensor).data_type != DataType::F32;
-        op.inputs.first().is_some_and(int) || op.outputs.iter().any(|output| int(output))
+        op.inputs.first().is_some_and(int) || op.outputs.iter().any(int)
     }
 }
 
