@@ -108,10 +108,6 @@ impl Observer for Witness {
         info!(round = round.round, %group, ?drops, ?decision, reason = %round.reason, "decided");
     }
 
-    fn tried(&self, trial: &TrialRecord) {
-        info!(change = %trial.change, values = ?trial.values, error = ?trial.error, "tried");
-    }
-
     fn probed(&self, probe: &ProbeRecord) {
         let (reverted, operations, samples) = (probe.reverted.len(), probe.operations, probe.samples);
         info!(purpose = ?probe.purpose, reverted, operations, samples, verdict = ?probe.verdict, "probed");
