@@ -95,6 +95,7 @@ impl Planted {
             graph: &graph,
             calibration: samples(b"calibration", 2),
             validation: samples(b"validation", self.float.len() as u32),
+            baseline: None,
             metrics: &metrics,
             labels,
         };
@@ -103,7 +104,7 @@ impl Planted {
 }
 
 fn accuracy() -> Vec<(MetricSpec, Box<dyn Metric>)> {
-    let definition = MetricDefinition::Accuracy { top_k: 1 };
+    let definition = MetricDefinition::accuracy(1);
     let spec = MetricSpec { name: "accuracy".to_owned(), output: None, definition };
     let metric = build(&spec).expect("a metric");
     vec![(spec, metric)]
