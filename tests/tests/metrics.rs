@@ -57,7 +57,7 @@ fn evaluate(config: &Value, isa: Option<&str>) -> Result<BTreeMap<String, f64>, 
     let file = folder.path().join("config.json");
     fs::write(&file, config.to_string()).expect("written");
     let mut command = holdfast();
-    command.arg("evaluate").arg("-c").arg(&file);
+    command.arg("evaluate").arg("-c").arg(&file).arg("--state-dir").arg(folder.path().join("state"));
     if let Some(isa) = isa {
         command.env("HOLDFAST_ISA", isa);
     }

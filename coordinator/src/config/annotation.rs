@@ -39,7 +39,7 @@ fn annotation_file(node: &Node<'_>, directory: &Path) -> Option<AnnotationSource
 pub fn annotation_advice(truth: Truth) -> &'static str {
     match truth {
         Truth::None => "give none",
-        Truth::Label => "give class indices as an .npy array, or as a text file of lines `file index`",
+        Truth::Label => "give class indices as an .npy array of integers, or as a text file of lines `file index`",
         Truth::Labels => "give an .npy array of 0 and 1, one row a sample, one column a class",
         Truth::Values => "give target values as an .npy array of floats",
         Truth::Tokens => "give an .npy array of integers, one row a sample",

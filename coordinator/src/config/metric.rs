@@ -173,7 +173,7 @@ mod tests {
                 "adapter.input_size` should be the model input's height",
             ),
             (r#""conf_threshold""#, r#""confidence""#, "`adapter.confidence` is no parameter here; known are type"),
-            (r#""threshold": 0.5"#, r#""threshold": "0.5:0.95""#, "metrics[0].threshold` should be overlaps"),
+            (r#""threshold": 0.5"#, r#""threshold": "0.5:0.95""#, "metrics[0].threshold` should be a list of numbers"),
             (r#""type": "fastestdet""#, r#""type": "yolov9""#, "metrics[1].adapter.type` should be one of"),
             (r#""type": "map""#, r#""type": "mapp""#, "is no metric of this release"),
             (r#""name": "voc","#, r#""name": "voc", "overlap_treshold": 1,"#, "did you mean `overlap_threshold`"),
