@@ -22,6 +22,9 @@ use ndarray::{ArrayD, IxDyn};
 use prost::Message;
 use std::collections::BTreeMap;
 
+/// What was published, by digest.
+type Published = BTreeMap<Digest, Vec<u8>>;
+
 fn decided(plan: &impl Plan, values: impl Fn(&StatisticSpec) -> Vec<f64> + Sync) -> Decision {
     let evaluator = TableEvaluator::new(|_, evaluation, published| statistics_answer(evaluation, published, &values));
     let set = samples(b"calibration", 3);
@@ -321,7 +324,7 @@ fn transformed(
     model: &Model,
     parameters: &QuantizationParameters,
     mode: Mode,
-) -> Result<(Option<Transformed>, BTreeMap<Digest, Vec<u8>>), CoreError> {
+) -> Result<(Option<Transformed>, Published), CoreError> {
     let graph = model.graph(&BTreeMap::new()).expect("a graph");
     let workload = |manifest: &[u8]| Workload {
         model: model.digest(),
