@@ -50,6 +50,7 @@ pub fn render_html(overview: &Overview, timings: &Timings) -> String {
     verdict(&mut page, overview);
     metrics(&mut page, overview);
     rounds(&mut page, overview);
+    questions(&mut page, overview);
     ranking(&mut page, overview);
     reverted(&mut page, overview);
     cost(&mut page, overview, timings);
@@ -94,6 +95,9 @@ fn metrics(page: &mut String, overview: &Overview) {
         let _ = writeln!(page, "<td class=\"n\">{}</td></tr>", metric.limit.map_or("–".to_owned(), number));
     }
     page.push_str("</table></div>\n");
+    for sentence in &overview.certainty {
+        let _ = writeln!(page, "<p class=\"note\">{}</p>", escape(sentence));
+    }
 }
 
 fn rounds(page: &mut String, overview: &Overview) {
@@ -126,6 +130,40 @@ fn rounds(page: &mut String, overview: &Overview) {
             number(round.value),
             number(round.drop),
             escape(&round.decision),
+        );
+    }
+    page.push_str("</table></div>\n");
+}
+
+fn questions(page: &mut String, overview: &Overview) {
+    let (Some(metric), false) = (overview.metrics.first(), overview.questions.is_empty()) else {
+        return;
+    };
+    let _ = writeln!(
+        page,
+        "<h2>Questions</h2>\n<p class=\"note\">States that were asked about, hardest samples first. A failing one is \
+         refuted as soon as its drop of {} is proven to be beyond the limit.</p>\n<div class=\"scroll\"><table>\n<tr>\
+         <th class=\"n\">question</th><th>why</th><th class=\"n\">groups</th><th class=\"n\">operations</th>\
+         <th class=\"n\">samples</th><th class=\"n\">drop</th><th>answer</th></tr>",
+        escape(&metric.name),
+    );
+    for (index, question) in overview.questions.iter().enumerate() {
+        let (least, answer) = match (question.passed, question.raced) {
+            (true, _) => ("", "within the limits"),
+            (false, false) => ("≥ ", "beyond a limit"),
+            (false, true) => ("≥ ", "most probably beyond a limit"),
+        };
+        let _ = writeln!(
+            page,
+            "<tr><td class=\"n\">{}</td><td>{}</td><td class=\"n\" title=\"{}\">{}</td><td class=\"n\">{}</td>\
+             <td class=\"n\">{}</td><td class=\"n\">{least}{}</td><td>{answer}</td></tr>",
+            index + 1,
+            escape(&question.purpose),
+            escape(&question.groups.join(", ")),
+            question.groups.len(),
+            question.operations,
+            question.samples,
+            number(question.drop),
         );
     }
     page.push_str("</table></div>\n");

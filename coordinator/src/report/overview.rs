@@ -38,6 +38,10 @@ pub struct Overview {
     pub ranking: Vec<RankedGroup>,
     /// Rounds of the loop, in order.
     pub rounds: Vec<RoundOverview>,
+    /// Pass-or-fail questions of a search that asks such, in order.
+    pub questions: Vec<QuestionOverview>,
+    /// How sure the drops are, one sentence a metric.
+    pub certainty: Vec<String>,
     /// Evaluations the algorithm asked for.
     pub evaluations: u64,
     /// Samples in these.
@@ -89,4 +93,23 @@ pub struct RoundOverview {
     pub decision: String,
     /// Whether the group stayed reverted.
     pub kept: bool,
+}
+
+/// One pass-or-fail question about a state.
+#[derive(Clone, Debug, PartialEq)]
+pub struct QuestionOverview {
+    /// Why it was asked, in a few words.
+    pub purpose: String,
+    /// Groups reverted in the state.
+    pub groups: Vec<String>,
+    /// Operations reverted in it.
+    pub operations: usize,
+    /// Validation samples the answer took.
+    pub samples: usize,
+    /// The drop of the first metric, or what it is at least.
+    pub drop: f64,
+    /// Whether all limits hold.
+    pub passed: bool,
+    /// Whether a test of chance stopped it.
+    pub raced: bool,
 }

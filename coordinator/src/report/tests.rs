@@ -61,6 +61,17 @@ fn the_page_draws_every_round_and_the_limit() {
 }
 
 #[test]
+fn the_page_shows_every_question_with_its_answer() {
+    let mut overview = example_overview();
+    let page = render_html(&overview, &Timings::default());
+    assert_eq!(page.matches("<td>beyond a limit</td>").count(), 1);
+    assert_eq!(page.matches("<td>within the limits</td>").count(), 1);
+    assert!(page.contains("≥ 0.021") && page.contains(&overview.certainty[0]), "{page}");
+    overview.questions.clear();
+    assert!(!render_html(&overview, &Timings::default()).contains("<h2>Questions</h2>"));
+}
+
+#[test]
 fn numbers_that_are_none_do_not_break_the_page() {
     let mut overview = example_overview();
     for round in &mut overview.rounds {

@@ -1,12 +1,14 @@
 //! From the algorithm's record to the few numbers people look at first.
 
 use crate::config::RunRequest;
-use crate::report::{MetricOverview, Outcome, Overview, RankedGroup, RoundOverview};
+use crate::report::{MetricOverview, Outcome, Overview, QuestionOverview, RankedGroup, RoundOverview};
 use holdfast_common::Digest;
 use holdfast_common::scheme::Scheme;
 use holdfast_core::Conclusion;
 use holdfast_core::evaluator::Stage;
-use holdfast_core::record::{Decision, RoundRecord, RunRecord};
+use holdfast_core::record::{
+    Decision, Flips, Interval, PairedRecord, ProbeRecord, Purpose, RoundRecord, RunRecord, Verdict,
+};
 
 /// An accuracy-aware run at a glance.
 pub fn overview(request: &RunRequest, model_digest: Digest, conclusion: &Conclusion) -> Overview {
@@ -26,6 +28,8 @@ pub fn overview(request: &RunRequest, model_digest: Digest, conclusion: &Conclus
             defined.map(|(name, score)| RankedGroup { name: name.clone(), score }).collect()
         }),
         rounds: record.rounds.iter().map(round).collect(),
+        questions: record.probes.iter().map(question).collect(),
+        certainty: record.paired.iter().filter_map(certainty).collect(),
         evaluations: evaluations as u64,
         samples: record.counts.samples.values().sum(),
         outcome: if record.outcome.is_met() { Outcome::GoalMet } else { Outcome::GoalMissed },
@@ -60,6 +64,42 @@ fn round(round: &RoundRecord) -> RoundOverview {
     }
 }
 
+fn question(probe: &ProbeRecord) -> QuestionOverview {
+    let purpose = match probe.purpose {
+        Purpose::Prefix => "does the best of the ranking suffice?",
+        Purpose::Bisection => "does less suffice?",
+        Purpose::Readmission => "is all of it needed?",
+        Purpose::Exchange => "do others suffice?",
+    };
+    let (drops, passed, raced) = match &probe.verdict {
+        Verdict::Passed { drops } => (drops, true, false),
+        Verdict::Refuted { at_least } => (at_least, false, false),
+        Verdict::Raced { at_least } => (at_least, false, true),
+    };
+    QuestionOverview {
+        purpose: purpose.to_owned(),
+        groups: probe.reverted.clone(),
+        operations: probe.operations,
+        samples: probe.samples,
+        drop: drops.first().copied().unwrap_or(f64::NAN),
+        passed,
+        raced,
+    }
+}
+
+fn certainty(paired: &PairedRecord) -> Option<String> {
+    let interval = paired.interval.map(|interval| {
+        let Interval { level, low, high } = interval;
+        format!("the drop lies between {low:.5} and {high:.5} with {:.0} % confidence", level * 100.0)
+    });
+    let flips = paired.flips.as_ref().map(|flips| {
+        let Flips { broken, fixed, .. } = flips;
+        format!("{broken} samples that the float model gets right are wrong now, {fixed} wrong ones are right")
+    });
+    let parts: Vec<String> = interval.into_iter().chain(flips).collect();
+    (!parts.is_empty()).then(|| format!("{}: {}.", paired.metric, parts.join("; ")))
+}
+
 /// A run without a goal at a glance.
 pub fn default_overview(request: &RunRequest, model_digest: Digest, scheme: &Scheme) -> Overview {
     Overview {
@@ -73,6 +113,8 @@ pub fn default_overview(request: &RunRequest, model_digest: Digest, scheme: &Sch
         groups: scheme.groups.len(),
         ranking: Vec::new(),
         rounds: Vec::new(),
+        questions: Vec::new(),
+        certainty: Vec::new(),
         evaluations: 0,
         samples: 0,
         outcome: Outcome::NoGoal,

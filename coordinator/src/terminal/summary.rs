@@ -86,7 +86,7 @@ fn number(value: f64) -> String {
 /// A run with a rolled-back round, for tests.
 #[cfg(test)]
 pub(crate) fn example_overview() -> Overview {
-    use crate::report::{MetricOverview, RankedGroup, RoundOverview};
+    use crate::report::{MetricOverview, QuestionOverview, RankedGroup, RoundOverview};
     let round = |group: &str, value: f64, decision: &str, kept: bool| RoundOverview {
         group: group.to_owned(),
         operations: vec![group.to_owned()],
@@ -132,6 +132,27 @@ pub(crate) fn example_overview() -> Overview {
             round("/f/f.2/Conv", 0.6, "worse, rolled back", false),
             round("/f/f.1/Conv", 0.98425, "goal met", true),
         ],
+        questions: vec![
+            QuestionOverview {
+                purpose: "does the best of the ranking suffice?".to_owned(),
+                groups: vec!["/f/f.4/Conv".to_owned()],
+                operations: 1,
+                samples: 256,
+                drop: 0.021,
+                passed: false,
+                raced: false,
+            },
+            QuestionOverview {
+                purpose: "is all of it needed?".to_owned(),
+                groups: vec!["/f/f.4/Conv".to_owned(), "/f/f.1/Conv".to_owned()],
+                operations: 2,
+                samples: 2000,
+                drop: 0.00075,
+                passed: true,
+                raced: false,
+            },
+        ],
+        certainty: vec!["accuracy@top1: 3 samples that the float model gets right are wrong now.".to_owned()],
         evaluations: 21,
         samples: 14800,
         outcome: Outcome::GoalMet,
