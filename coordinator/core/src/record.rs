@@ -171,6 +171,8 @@ pub enum Purpose {
     Readmission,
     /// To find other groups that suffice and cost less.
     Exchange,
+    /// To know whether what looks sufficient is.
+    Proposal,
 }
 
 /// What became of a question.
@@ -191,6 +193,11 @@ pub enum Verdict {
     Raced {
         /// Every drop is at least this, as far as it is proven.
         at_least: Vec<f64>,
+    },
+    /// Contested samples made it look hopeless, and it was not asked about.
+    SetAside {
+        /// Samples that were probably missing for the limit.
+        missing: f64,
     },
 }
 

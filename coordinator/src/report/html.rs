@@ -1,7 +1,7 @@
 //! `report.html`: one self-contained page, without scripts, readable in light and dark.
 
 use super::chart::{self, Point, escape, number};
-use super::{Outcome, Overview, Timings};
+use super::{AnswerOverview, Outcome, Overview, Timings};
 use std::fmt::Write;
 
 /// Groups the ranking chart shows.
@@ -142,28 +142,31 @@ fn questions(page: &mut String, overview: &Overview) {
     let _ = writeln!(
         page,
         "<h2>Questions</h2>\n<p class=\"note\">States that were asked about, hardest samples first. A failing one is \
-         refuted as soon as its drop of {} is proven to be beyond the limit.</p>\n<div class=\"scroll\"><table>\n<tr>\
+         refuted as soon as its drop of {} is proven to be beyond the limit. One that looks hopeless on the samples \
+         nearest to being judged otherwise is not asked about.</p>\n<div class=\"scroll\"><table>\n<tr>\
          <th class=\"n\">question</th><th>why</th><th class=\"n\">groups</th><th class=\"n\">operations</th>\
          <th class=\"n\">samples</th><th class=\"n\">drop</th><th>answer</th></tr>",
         escape(&metric.name),
     );
     for (index, question) in overview.questions.iter().enumerate() {
-        let (least, answer) = match (question.passed, question.raced) {
-            (true, _) => ("", "within the limits"),
-            (false, false) => ("≥ ", "beyond a limit"),
-            (false, true) => ("≥ ", "most probably beyond a limit"),
+        let (drop, answer) = match question.answer {
+            AnswerOverview::Passed(drop) => (number(drop), "within the limits"),
+            AnswerOverview::Refuted(drop) => (format!("≥ {}", number(drop)), "beyond a limit"),
+            AnswerOverview::Raced(drop) => (format!("≥ {}", number(drop)), "most probably beyond a limit"),
+            AnswerOverview::SetAside(missing) => {
+                (format!("about {missing:.0} samples too many"), "looked hopeless, not asked")
+            }
         };
         let _ = writeln!(
             page,
             "<tr><td class=\"n\">{}</td><td>{}</td><td class=\"n\" title=\"{}\">{}</td><td class=\"n\">{}</td>\
-             <td class=\"n\">{}</td><td class=\"n\">{least}{}</td><td>{answer}</td></tr>",
+             <td class=\"n\">{}</td><td class=\"n\">{drop}</td><td>{answer}</td></tr>",
             index + 1,
             escape(&question.purpose),
             escape(&question.groups.join(", ")),
             question.groups.len(),
             question.operations,
             question.samples,
-            number(question.drop),
         );
     }
     page.push_str("</table></div>\n");

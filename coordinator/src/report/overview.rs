@@ -106,10 +106,19 @@ pub struct QuestionOverview {
     pub operations: usize,
     /// Validation samples the answer took.
     pub samples: usize,
-    /// The drop of the first metric, or what it is at least.
-    pub drop: f64,
-    /// Whether all limits hold.
-    pub passed: bool,
-    /// Whether a test of chance stopped it.
-    pub raced: bool,
+    /// The answer.
+    pub answer: AnswerOverview,
+}
+
+/// What became of a question, with drops of the first metric.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum AnswerOverview {
+    /// All limits hold; the drop.
+    Passed(f64),
+    /// One does not; the drop is at least this.
+    Refuted(f64),
+    /// A test of chance stopped it; the drop is at least this.
+    Raced(f64),
+    /// It was not worth a question: so many samples seemed to be missing.
+    SetAside(f64),
 }

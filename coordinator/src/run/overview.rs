@@ -1,7 +1,7 @@
 //! From the algorithm's record to the few numbers people look at first.
 
 use crate::config::RunRequest;
-use crate::report::{MetricOverview, Outcome, Overview, QuestionOverview, RankedGroup, RoundOverview};
+use crate::report::{AnswerOverview, MetricOverview, Outcome, Overview, QuestionOverview, RankedGroup, RoundOverview};
 use holdfast_common::Digest;
 use holdfast_common::scheme::Scheme;
 use holdfast_core::Conclusion;
@@ -70,20 +70,21 @@ fn question(probe: &ProbeRecord) -> QuestionOverview {
         Purpose::Bisection => "does less suffice?",
         Purpose::Readmission => "is all of it needed?",
         Purpose::Exchange => "do others suffice?",
+        Purpose::Proposal => "does what looks sufficient suffice?",
     };
-    let (drops, passed, raced) = match &probe.verdict {
-        Verdict::Passed { drops } => (drops, true, false),
-        Verdict::Refuted { at_least } => (at_least, false, false),
-        Verdict::Raced { at_least } => (at_least, false, true),
+    let first = |drops: &[f64]| drops.first().copied().unwrap_or(f64::NAN);
+    let answer = match &probe.verdict {
+        Verdict::Passed { drops } => AnswerOverview::Passed(first(drops)),
+        Verdict::Refuted { at_least } => AnswerOverview::Refuted(first(at_least)),
+        Verdict::Raced { at_least } => AnswerOverview::Raced(first(at_least)),
+        Verdict::SetAside { missing } => AnswerOverview::SetAside(*missing),
     };
     QuestionOverview {
         purpose: purpose.to_owned(),
         groups: probe.reverted.clone(),
         operations: probe.operations,
         samples: probe.samples,
-        drop: drops.first().copied().unwrap_or(f64::NAN),
-        passed,
-        raced,
+        answer,
     }
 }
 

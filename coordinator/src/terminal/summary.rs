@@ -86,7 +86,7 @@ fn number(value: f64) -> String {
 /// A run with a rolled-back round, for tests.
 #[cfg(test)]
 pub(crate) fn example_overview() -> Overview {
-    use crate::report::{MetricOverview, QuestionOverview, RankedGroup, RoundOverview};
+    use crate::report::{AnswerOverview, MetricOverview, QuestionOverview, RankedGroup, RoundOverview};
     let round = |group: &str, value: f64, decision: &str, kept: bool| RoundOverview {
         group: group.to_owned(),
         operations: vec![group.to_owned()],
@@ -138,18 +138,14 @@ pub(crate) fn example_overview() -> Overview {
                 groups: vec!["/f/f.4/Conv".to_owned()],
                 operations: 1,
                 samples: 256,
-                drop: 0.021,
-                passed: false,
-                raced: false,
+                answer: AnswerOverview::Refuted(0.021),
             },
             QuestionOverview {
                 purpose: "is all of it needed?".to_owned(),
                 groups: vec!["/f/f.4/Conv".to_owned(), "/f/f.1/Conv".to_owned()],
                 operations: 2,
                 samples: 2000,
-                drop: 0.00075,
-                passed: true,
-                raced: false,
+                answer: AnswerOverview::Passed(0.00075),
             },
         ],
         certainty: vec!["accuracy@top1: 3 samples that the float model gets right are wrong now.".to_owned()],

@@ -121,19 +121,33 @@ pub(super) async fn around<E: Evaluator>(
     positions.truncate((2 * FIRST_LOOK).min(prober.search.parameters.ranking_subset_size));
     positions.sort_unstable();
     let Some(missing) = missing(prober, target, results.iter()) else { return Ok(None) };
-    let anchor = Anchor { margins: positions.iter().map(|position| all[*position]).collect(), missing, weight: 1.0 };
+    effects_around(prober, reverted, members, others, &positions, missing, target).await.map(Some)
+}
 
-    let without = |member: &GroupId| -> Groups { reverted.iter().copied().filter(|group| group != member).collect() };
+/// What single groups do around a set at these positions, at which the set itself is known: what reverting each of
+/// `others` in addition gains, and what each of `members` is worth there.
+pub(super) async fn effects_around<E: Evaluator>(
+    prober: &mut Prober<'_, '_, E>,
+    set: &Groups,
+    members: &[GroupId],
+    others: &[GroupId],
+    positions: &[usize],
+    missing: f64,
+    target: usize,
+) -> Result<(Effects, Anchor), CoreError> {
+    let without = |member: &GroupId| -> Groups { set.iter().copied().filter(|group| group != member).collect() };
     let sets: Vec<Groups> = members.iter().map(without).collect();
-    prober.ensure(&sets, &positions).await?;
+    prober.ensure(&sets, positions).await?;
     let mut looks: Vec<Look> = others.iter().map(|group| Look { group: *group, results: BTreeMap::new() }).collect();
     let places: Vec<usize> = (0..positions.len()).collect();
     if !looks.is_empty() {
-        look(prober, reverted, &mut looks, &positions, &places, target).await?;
+        look(prober, set, &mut looks, positions, &places, target).await?;
     }
     let metric = prober.search.measure.metric(target);
     let margin = |result: &SampleResult| metric.margin(prober.search.measure.part(result, target)).unwrap_or(0.0);
     let finite = |gain: f64| if gain.is_finite() { gain } else { 0.0 };
+    let here = |position: &usize| prober.known(set, *position).map_or(0.0, margin);
+    let anchor = Anchor { margins: positions.iter().map(here).collect(), missing, weight: 1.0 };
     let mut gains = BTreeMap::new();
     for (member, set) in members.iter().zip(&sets) {
         let now = |(place, position): (usize, &usize)| {
@@ -145,7 +159,7 @@ pub(super) async fn around<E: Evaluator>(
         let gain = |(place, result): (&usize, &SampleResult)| finite(margin(result) - anchor.margins[*place]);
         gains.insert(look.group, look.results.iter().map(gain).collect());
     }
-    Ok(Some((Effects { positions, gains }, anchor)))
+    Ok((Effects { positions: positions.to_vec(), gains }, anchor))
 }
 
 /// Margins of the target metric; `None` where it does not count samples or a sample has none.

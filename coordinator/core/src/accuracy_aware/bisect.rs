@@ -40,17 +40,23 @@ pub(super) async fn revert<E: Evaluator>(search: &mut Search<'_, E>, entering: S
     let telling = telling(&prober, &entering, target);
     let order = Order::new(prober.search, &prober.bounds, &telling, &entering.results)?;
     let mut bisection = Bisection { prober, entering, target, order, first: None, last: None };
-    let mut reverted = match bisection.prefix().await? {
+    let proposed = bisection.by_screen().await?;
+    let is_proposed = proposed.is_some();
+    let found = match proposed {
+        Some(found) => found,
+        None => bisection.prefix().await?,
+    };
+    let mut reverted = match found {
         Found::Set(reverted) => reverted,
         Found::Nothing(reason) => return bisection.give_up(reason).await,
     };
     if bisection.prober.search.parameters.search.readmission {
-        bisection.readmit(&mut reverted).await?;
-        for _ in 0..EXCHANGES_MAX {
+        bisection.readmit(&mut reverted, is_proposed).await?;
+        for _ in 0..if is_proposed { 0 } else { EXCHANGES_MAX } {
             if bisection.prober.search.record.spent.is_some() || !bisection.exchange(&mut reverted).await? {
                 break;
             }
-            bisection.readmit(&mut reverted).await?;
+            bisection.readmit(&mut reverted, false).await?;
         }
     }
     match bisection.prober.passed(&reverted).cloned() {
@@ -59,19 +65,22 @@ pub(super) async fn revert<E: Evaluator>(search: &mut Search<'_, E>, entering: S
     }
 }
 
-enum Found {
+/// What a search for a first set within the limits came to.
+pub(super) enum Found {
     Set(Groups),
     Nothing(StopReason),
 }
 
-struct Bisection<'s, 'a, E> {
-    prober: Prober<'s, 'a, E>,
-    entering: State,
-    target: usize,
+/// The search, and what it has learned.
+pub(super) struct Bisection<'s, 'a, E> {
+    pub(super) prober: Prober<'s, 'a, E>,
+    pub(super) entering: State,
+    /// The metric that rankings and forecasts go by.
+    pub(super) target: usize,
     /// Samples by how hard they are between the quantized and the float model.
-    order: Order,
+    pub(super) order: Order,
     /// The first ranking, and the last.
-    first: Option<Assessment>,
+    pub(super) first: Option<Assessment>,
     last: Option<Assessment>,
 }
 
@@ -132,7 +141,7 @@ impl<E: Evaluator> Bisection<'_, '_, E> {
     }
 
     /// Ranks the groups left; whether the chain comes from a forecast.
-    async fn ranked(&mut self, base: &Groups, left: &[GroupId]) -> Result<(Chain, bool), CoreError> {
+    pub(super) async fn ranked(&mut self, base: &Groups, left: &[GroupId]) -> Result<(Chain, bool), CoreError> {
         if left.len() < 2 && self.first.is_some() {
             return Ok((Chain { groups: left.to_vec(), enough: 1, half: 1 }, false));
         }
@@ -221,9 +230,8 @@ impl<E: Evaluator> Bisection<'_, '_, E> {
     }
 
     /// Quantizes groups again as long as the limits hold, until every group is known to be needed.
-    async fn readmit(&mut self, reverted: &mut Groups) -> Result<(), CoreError> {
+    async fn readmit(&mut self, reverted: &mut Groups, mut is_thorough: bool) -> Result<(), CoreError> {
         // A group without which a larger set was refuted is most probably needed; in the end that is asked too.
-        let mut is_thorough = false;
         loop {
             let Some(order) = self.order_around(reverted)? else { return Ok(()) };
             let mut candidates = Vec::new();
@@ -235,7 +243,7 @@ impl<E: Evaluator> Bisection<'_, '_, E> {
                 }
             }
             let groups: Vec<GroupId> = candidates.iter().map(|(group, _)| *group).collect();
-            let bulks = self.bulks(reverted, &groups);
+            let bulks = if is_thorough { Vec::new() } else { self.bulks(reverted, &groups) };
             let sets: Vec<Groups> = bulks.into_iter().chain(candidates.into_iter().map(|(_, set)| set)).collect();
             self.remaining(sets.len());
             let width = if self.prober.is_proving() { sets.len() } else { self.arity() - 1 };
@@ -321,14 +329,8 @@ impl<E: Evaluator> Bisection<'_, '_, E> {
     /// Looks for a lighter set; whether one was found.
     async fn exchange(&mut self, reverted: &mut Groups) -> Result<bool, CoreError> {
         let Some(order) = self.order_around(reverted)? else { return Ok(false) };
-        let search = &*self.prober.search;
-        let others = search.left(reverted);
-        let free: Vec<GroupId> =
-            reverted.iter().copied().filter(|id| !self.entering.reverted.contains(id)).take(PAIRED_MAX).collect();
-        let weight = search.costs.weights(&free.iter().copied().collect());
-        if !free.iter().chain(&others).any(|group| search.costs.weight(*group) < weight) {
-            return Ok(false);
-        }
+        let others = self.prober.search.left(reverted);
+        let Some(free) = self.exchangeable(reverted, &others) else { return Ok(false) };
         let local = match free.len() > 2 {
             true => around(&mut self.prober, reverted, &free, &others, &order, self.target).await?,
             false => None,
@@ -349,10 +351,19 @@ impl<E: Evaluator> Bisection<'_, '_, E> {
         }
     }
 
+    /// The groups of a set that may be exchanged; `None` where nothing is lighter than all of them.
+    pub(super) fn exchangeable(&self, reverted: &Groups, others: &[GroupId]) -> Option<Vec<GroupId>> {
+        let costs = &self.prober.search.costs;
+        let free: Vec<GroupId> =
+            reverted.iter().copied().filter(|id| !self.entering.reverted.contains(id)).take(PAIRED_MAX).collect();
+        let weight = costs.weights(&free.iter().copied().collect());
+        free.iter().chain(others).any(|group| costs.weight(*group) < weight).then_some(free)
+    }
+
     /// Lighter sets worth a question: the longest such prefix of the first ranking, which is what the greedy strategy
     /// would try, and the best by the forecast with one or two groups less and at most one other instead. Of few groups
     /// the first ranking has measured all alternatives.
-    fn lighter(
+    pub(super) fn lighter(
         &self,
         reverted: &Groups,
         free: &[GroupId],
@@ -404,7 +415,7 @@ impl<E: Evaluator> Bisection<'_, '_, E> {
     }
 
     /// Tells how many questions there may still be.
-    fn remaining(&self, asked: usize) {
+    pub(super) fn remaining(&self, asked: usize) {
         let search = &*self.prober.search;
         let groups = search.scheme.groups.len();
         let most = asked + 2 * groups + EXCHANGES_MAX * EXCHANGED_AT_ONCE;
@@ -425,7 +436,7 @@ impl<E: Evaluator> Bisection<'_, '_, E> {
 /// The results that tell which samples states on the way will get wrong: those of the quantized and the float model.
 /// Where the quantized one gets far more wrong than a state within the limits may, it tells little about such states, and
 /// the float model's are used alone.
-fn telling<'s, E: Evaluator>(
+pub(super) fn telling<'s, E: Evaluator>(
     prober: &'s Prober<'_, '_, E>,
     entering: &'s State,
     target: usize,
@@ -445,10 +456,10 @@ fn telling<'s, E: Evaluator>(
     }
 }
 
-fn with(base: &Groups, groups: &[GroupId]) -> Groups {
+pub(super) fn with(base: &Groups, groups: &[GroupId]) -> Groups {
     base.iter().chain(groups).copied().collect()
 }
 
-fn without(set: &Groups, removed: &Groups) -> Groups {
+pub(super) fn without(set: &Groups, removed: &Groups) -> Groups {
     set.difference(removed).copied().collect()
 }

@@ -90,6 +90,15 @@ impl<'a> Forecast<'a> {
         self.missing_at(self.score(&margins).hits)
     }
 
+    /// What quantizing a group again costs: samples, and in fractions of one how much nearer the others come to being lost.
+    pub(super) fn loss(&self, group: GroupId) -> f64 {
+        let mut margins = self.anchor.margins.clone();
+        let before = self.score(&margins);
+        self.shift(&mut margins, group, -1.0);
+        let after = self.score(&margins);
+        before.hits as f64 - after.hits as f64 + (before.soft - after.soft) / margins.len().max(1) as f64
+    }
+
     fn missing_at(&self, hits: usize) -> f64 {
         self.anchor.missing - (hits as f64 - self.hits as f64) * self.anchor.weight
     }

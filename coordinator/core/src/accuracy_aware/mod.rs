@@ -6,6 +6,7 @@ mod bisect;
 mod compat_loop;
 mod cost;
 mod default_loop;
+mod descent;
 mod forecast;
 mod frontier;
 mod goal;
@@ -20,6 +21,7 @@ mod racing;
 mod ranking;
 #[cfg(test)]
 mod run_tests;
+mod screen;
 mod search;
 mod selection;
 #[cfg(test)]

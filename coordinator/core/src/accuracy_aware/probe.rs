@@ -24,6 +24,12 @@ struct Probe {
     is_counted: bool,
 }
 
+impl Probe {
+    fn new(samples: usize) -> Probe {
+        Probe { results: vec![None; samples], known: 0, answer: Answer::Open, is_counted: false }
+    }
+}
+
 /// What became of the question.
 enum Answer {
     Open,
@@ -101,7 +107,7 @@ impl<'s, 'a, E: Evaluator> Prober<'s, 'a, E> {
     }
 
     /// The budget that forbids further questions.
-    fn spent(&self) -> Option<StopReason> {
+    pub(super) fn spent(&self) -> Option<StopReason> {
         let budget = &self.search.parameters.search.budget;
         if budget.evaluations.is_some_and(|most| self.counted >= most) {
             return Some(StopReason::EvaluationBudget);
@@ -147,12 +153,7 @@ impl<'s, 'a, E: Evaluator> Prober<'s, 'a, E> {
             if sets[..index].contains(set) {
                 continue;
             }
-            let probe = self.probes.entry(set.clone()).or_insert_with(|| Probe {
-                results: vec![None; count],
-                known: 0,
-                answer: Answer::Open,
-                is_counted: false,
-            });
+            let probe = self.probes.entry(set.clone()).or_insert_with(|| Probe::new(count));
             let ahead = order.positions[..target].iter().copied();
             let mut positions: Vec<usize> = ahead.filter(|position| probe.results[*position].is_none()).collect();
             positions.sort_unstable();
@@ -230,14 +231,16 @@ impl<'s, 'a, E: Evaluator> Prober<'s, 'a, E> {
         Ok(())
     }
 
-    /// Evaluates what is not known of these states, all of which were asked about, at these positions.
+    /// Evaluates what is not known of these states at these positions, without asking about them.
     pub(super) async fn ensure(&mut self, sets: &[Groups], positions: &[usize]) -> Result<(), CoreError> {
+        let count = self.search.entering.len();
         let mut missing: Vec<(&Groups, Vec<usize>)> = Vec::new();
         for set in sets {
-            let unknown = |position: &usize| self.known(set, *position).is_none();
-            let mut places: Vec<usize> = positions.iter().copied().filter(unknown).collect();
+            let probe = self.probes.entry(set.clone()).or_insert_with(|| Probe::new(count));
+            let mut places: Vec<usize> =
+                positions.iter().copied().filter(|position| probe.results[*position].is_none()).collect();
             places.sort_unstable();
-            if !places.is_empty() && self.probes.contains_key(set) {
+            if !places.is_empty() {
                 missing.push((set, places));
             }
         }
@@ -255,6 +258,19 @@ impl<'s, 'a, E: Evaluator> Prober<'s, 'a, E> {
             }
         }
         Ok(())
+    }
+
+    /// Writes down that so many contested samples made a state look hopeless.
+    pub(super) fn set_aside(&mut self, set: &Groups, samples: usize, missing: f64, purpose: Purpose) {
+        let record = ProbeRecord {
+            purpose,
+            reverted: self.search.names(set),
+            operations: self.search.costs.operations(set),
+            samples,
+            verdict: Verdict::SetAside { missing },
+        };
+        self.search.measure.observer.probed(&record);
+        self.search.record.probes.push(record);
     }
 
     /// The state that passed.

@@ -194,6 +194,7 @@ fn what_is_decided_does_not_depend_on_how_a_question_is_answered() {
                 Verdict::Refuted { at_least } => {
                     assert!(0.005 < at_least[0] && at_least[0] <= drop, "{probe:?} {drop}")
                 }
+                Verdict::SetAside { missing } => assert!(*missing > 0.0, "{probe:?}"),
                 Verdict::Raced { .. } => panic!("racing is off"),
             }
         }
@@ -253,9 +254,9 @@ fn budgets_end_the_search_and_are_named() {
         Outcome::NotMet { reason } => Some(reason),
         _ => None,
     };
-    let one = with(Budget { evaluations: Some(1), ..Budget::default() });
-    assert_eq!(reason(&one), Some(StopReason::EvaluationBudget));
-    assert_eq!(one.record.spent, Some(StopReason::EvaluationBudget));
+    let none = with(Budget { evaluations: Some(0), ..Budget::default() });
+    assert_eq!(reason(&none), Some(StopReason::EvaluationBudget));
+    assert_eq!(none.record.spent, Some(StopReason::EvaluationBudget));
     let few = with(Budget { reverted_operations: Some(2), ..Budget::default() });
     assert_eq!(reason(&few), Some(StopReason::OperationBudget));
     assert!(few.record.reverted_operations.len() <= 2);
