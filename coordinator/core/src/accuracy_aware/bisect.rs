@@ -40,19 +40,17 @@ pub(super) async fn revert<E: Evaluator>(search: &mut Search<'_, E>, entering: S
     let telling = telling(&prober, &entering, target);
     let order = Order::new(prober.search, &prober.bounds, &telling, &entering.results)?;
     let mut bisection = Bisection { prober, entering, target, order, first: None, last: None };
-    let proposed = bisection.by_screen().await?;
-    let is_proposed = proposed.is_some();
-    let found = match proposed {
+    let (found, is_small) = match bisection.by_screen().await? {
         Some(found) => found,
-        None => bisection.prefix().await?,
+        None => (bisection.prefix().await?, false),
     };
     let mut reverted = match found {
         Found::Set(reverted) => reverted,
         Found::Nothing(reason) => return bisection.give_up(reason).await,
     };
     if bisection.prober.search.parameters.search.readmission {
-        bisection.readmit(&mut reverted, is_proposed).await?;
-        for _ in 0..if is_proposed { 0 } else { EXCHANGES_MAX } {
+        bisection.readmit(&mut reverted, is_small).await?;
+        for _ in 0..if is_small { 0 } else { EXCHANGES_MAX } {
             if bisection.prober.search.record.spent.is_some() || !bisection.exchange(&mut reverted).await? {
                 break;
             }

@@ -22,12 +22,15 @@ use std::collections::{BTreeMap, BTreeSet};
 const ASKED_MAX: usize = 8;
 /// Sets of fewer groups are descended from one group at a time.
 const COMPARED_FROM: usize = 5;
+/// Pairs of groups that are left out together though neither can be alone.
+const PAIRS_MAX: usize = 3;
 /// How often lighter sets are looked for before one is asked about.
 const EXCHANGES_MAX: usize = 4;
 
 impl<E: Evaluator> Bisection<'_, '_, E> {
-    /// A set within the limits that contested samples led to; `None` where they lead nowhere.
-    pub(super) async fn by_screen(&mut self) -> Result<Option<Found>, CoreError> {
+    /// A set within the limits that contested samples led to, and whether they say that it is none too large; `None` where
+    /// they lead nowhere.
+    pub(super) async fn by_screen(&mut self) -> Result<Option<(Found, bool)>, CoreError> {
         let search = &*self.prober.search;
         if search.parameters.search.ranking.is_some() || !search.parameters.search.readmission {
             return Ok(None);
@@ -43,15 +46,10 @@ impl<E: Evaluator> Bisection<'_, '_, E> {
         let mut next = 0;
         let mut trail: Vec<Groups> = Vec::new();
         for _ in 0..ASKED_MAX {
-            while let Some(last) = trail.last().cloned() {
-                if self.is_hopeful(&last, &screen, Purpose::Readmission).await? {
-                    break;
-                }
-                trail.pop();
-            }
+            self.retreat(&mut trail, &screen).await?;
             while trail.is_empty() {
                 if let Some(reason) = self.prober.spent() {
-                    return Ok(Some(Found::Nothing(reason)));
+                    return Ok(Some((Found::Nothing(reason), false)));
                 }
                 let Some(set) = proposals.get(next).cloned() else { return Ok(None) };
                 next += 1;
@@ -68,12 +66,31 @@ impl<E: Evaluator> Bisection<'_, '_, E> {
             let Some(set) = trail.last().cloned() else { return Ok(None) };
             self.remaining(1);
             match self.prober.first_passing(std::slice::from_ref(&set), &self.order, 1, Purpose::Proposal).await? {
-                Scan::Passed(_) => return Ok(Some(Found::Set(set))),
-                Scan::Spent(reason) => return Ok(Some(Found::Nothing(reason))),
-                Scan::NonePassed => screen.learn(&self.prober, &set, &self.order, self.target),
+                Scan::Passed(_) => return Ok(Some((Found::Set(set), true))),
+                Scan::Spent(reason) => return Ok(Some((Found::Nothing(reason), false))),
+                Scan::NonePassed => screen.doubt(&self.prober, &set, &self.order, self.target),
             }
         }
-        Ok(None)
+        trail.reverse();
+        Ok(match self.prober.first_passing(&trail, &self.order, 1, Purpose::Proposal).await? {
+            Scan::Passed(index) => Some((Found::Set(trail[index].clone()), false)),
+            Scan::Spent(reason) => Some((Found::Nothing(reason), false)),
+            Scan::NonePassed => None,
+        })
+    }
+
+    /// Cuts the trail behind its last set that looks hopeful; the sets are ever smaller, so that a few looks tell which.
+    async fn retreat(&mut self, trail: &mut Vec<Groups>, screen: &Screen) -> Result<(), CoreError> {
+        let (mut kept, mut gone) = (0, trail.len());
+        while kept < gone {
+            let middle = (kept + gone) / 2;
+            match self.is_hopeful(&trail[middle].clone(), screen, Purpose::Readmission).await? {
+                true => kept = middle + 1,
+                false => gone = middle,
+            }
+        }
+        trail.truncate(kept);
+        Ok(())
     }
 
     /// Samples contested between the quantized and the float model, counted from the latter.
@@ -116,10 +133,9 @@ impl<E: Evaluator> Bisection<'_, '_, E> {
         if *set == self.entering.reverted || self.prober.is_below_refuted(set) {
             return Ok(false);
         }
-        self.prober.ensure(std::slice::from_ref(set), &screen.positions).await?;
-        let missing = screen.missing(&self.prober, set, self.target);
+        let (missing, samples) = screen.look(&mut self.prober, set, self.target).await?;
         if missing > 0.0 {
-            self.prober.set_aside(set, screen.positions.len(), missing, purpose);
+            self.prober.set_aside(set, samples, missing, purpose);
         }
         Ok(missing <= 0.0)
     }
@@ -170,13 +186,12 @@ impl<E: Evaluator> Bisection<'_, '_, E> {
         let mut sorted = members;
         sorted.sort_by(|a, b| losses[a].total_cmp(&losses[b]).then(a.cmp(b)));
         let mut dropped = Groups::new();
-        for group in &sorted {
-            dropped.insert(*group);
-            if forecast.missing(&Groups::new(), &dropped) > 0.0 {
-                break;
-            }
-        }
-        (sorted, dropped.len().saturating_sub(1).max(1))
+        let can_go = |group: &&GroupId| {
+            dropped.insert(**group);
+            forecast.missing(&Groups::new(), &dropped) <= 0.0
+        };
+        let enough = sorted.iter().take_while(can_go).count();
+        (sorted, enough.max(1))
     }
 
     /// What single groups do around a set, on the most contested samples.
@@ -187,8 +202,8 @@ impl<E: Evaluator> Bisection<'_, '_, E> {
         others: &[GroupId],
         screen: &Screen,
     ) -> Result<(Effects, Anchor), CoreError> {
-        let missing = screen.missing(&self.prober, set, self.target);
-        effects_around(&mut self.prober, set, members, others, &screen.nearest, missing, self.target).await
+        let (missing, _) = screen.look(&mut self.prober, set, self.target).await?;
+        effects_around(&mut self.prober, set, members, others, &screen.nearest(), missing, self.target).await
     }
 
     /// Extends the trail by a lighter set that looks hopeful; whether there is one.
@@ -196,16 +211,38 @@ impl<E: Evaluator> Bisection<'_, '_, E> {
         let Some(current) = trail.last().cloned() else { return Ok(false) };
         let others = self.prober.search.left(&current);
         let Some(free) = self.exchangeable(&current, &others) else { return Ok(false) };
-        let local = match free.len() > 2 {
+        // Alone each other group was ranked; what it does in place of a heavier one was not.
+        let costs = &self.prober.search.costs;
+        let lightest = others.iter().map(|group| costs.weight(*group)).fold(f64::INFINITY, f64::min);
+        let is_heavier = free.len() > 1 && free.iter().any(|group| costs.weight(*group) > lightest);
+        let local = match free.len() > 2 || is_heavier {
             true => Some(self.local(&current, &free, &others, screen).await?),
             false => None,
         };
-        for set in self.lighter(&current, &free, &others, local) {
+        let pairs = self.pairs(&free, local.as_ref());
+        let sets = self.lighter(&current, &free, &others, local);
+        for set in sets.into_iter().chain(pairs.into_iter().map(|pair| without(&current, &pair))) {
             if self.is_hopeful(&set, screen, Purpose::Exchange).await? {
                 trail.push(set);
                 return Ok(true);
             }
         }
         Ok(false)
+    }
+
+    /// Pairs of members that can best be spared, though neither can be alone: what both do may be needed only while one
+    /// of them does it.
+    fn pairs(&self, members: &[GroupId], local: Option<&(Effects, Anchor)>) -> Vec<Groups> {
+        let Some((effects, anchor)) = local.filter(|_| members.len() > 2) else { return Vec::new() };
+        let forecast = Forecast::new(effects, anchor, &self.prober.search.costs);
+        let loss: Vec<f64> = members.iter().map(|group| forecast.loss(*group)).collect();
+        let mut pairs: Vec<(f64, Groups)> = Vec::new();
+        for (index, one) in members.iter().enumerate() {
+            for (other, two) in members.iter().enumerate().skip(index + 1) {
+                pairs.push((loss[index] + loss[other], [*one, *two].into()));
+            }
+        }
+        pairs.sort_by(|a, b| a.0.total_cmp(&b.0).then_with(|| a.1.cmp(&b.1)));
+        pairs.into_iter().take(PAIRS_MAX).map(|(_, pair)| pair).collect()
     }
 }

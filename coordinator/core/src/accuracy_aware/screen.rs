@@ -6,23 +6,26 @@
 use super::assess::{margins, missing};
 use super::hardness::Order;
 use super::probe::{Groups, Prober};
+use crate::error::CoreError;
 use crate::evaluator::Evaluator;
 use holdfast_common::evaluation::SampleResult;
 use std::collections::BTreeSet;
 
 /// One of so many validation samples is looked at.
 const SHARE: usize = 24;
-/// Samples that are looked at, at least and at most.
+/// Samples that are looked at, at least and at most; more after hopes that failed.
 const SIZES: (usize, usize) = (128, 512);
 /// Samples of these on which single groups are compared.
 const NEAREST: usize = 64;
 
 /// Contested samples, and the state whose metric is known from which to count.
 pub(super) struct Screen {
-    /// Positions in the validation set, ascending.
-    pub(super) positions: Vec<usize>,
-    /// The most contested of them, ascending.
-    pub(super) nearest: Vec<usize>,
+    /// All positions in the validation set, the most contested first.
+    by_contest: Vec<usize>,
+    /// How many of them are looked at in a first look, and in all.
+    sizes: (usize, usize),
+    /// What refuted hopes got wrong besides, ascending.
+    further: BTreeSet<usize>,
     /// Whether the known state gets a sample right, for all samples.
     right: Vec<bool>,
     /// How many more samples the known state would have to get right; not positive where it is within its limit.
@@ -46,46 +49,79 @@ impl Screen {
             let margins = margins(prober, target, results.iter())?;
             distance.iter_mut().zip(margins).for_each(|(sum, margin)| *sum += margin);
         }
-        let size = (known.len() / SHARE).clamp(SIZES.0, SIZES.1);
-        let mut positions: Vec<usize> = (0..known.len()).collect();
-        positions.sort_by(|a, b| distance[*a].abs().total_cmp(&distance[*b].abs()).then(a.cmp(b)));
-        positions.truncate(size);
-        let mut nearest = positions[..positions.len().min(NEAREST)].to_vec();
-        nearest.sort_unstable();
-        positions.sort_unstable();
+        let size = (known.len() / SHARE).clamp(SIZES.0, SIZES.1).min(known.len());
+        let mut by_contest: Vec<usize> = (0..known.len()).collect();
+        by_contest.sort_by(|a, b| distance[*a].abs().total_cmp(&distance[*b].abs()).then(a.cmp(b)));
         let right = known.iter().map(|result| is_right(prober, result, target)).collect();
-        Some(Screen { positions, nearest, right, missing, slack: 0.0 })
+        Some(Screen { by_contest, sizes: (size, size), further: BTreeSet::new(), right, missing, slack: 0.0 })
     }
 
-    /// How many samples a state will probably be missing, of which the contested ones are known: all others as in the
-    /// known state.
-    pub(super) fn missing<E: Evaluator>(&self, prober: &Prober<'_, '_, E>, set: &Groups, target: usize) -> f64 {
+    /// The most contested samples, on which to compare single groups, ascending.
+    pub(super) fn nearest(&self) -> Vec<usize> {
+        let mut nearest = self.by_contest[..self.sizes.0.min(NEAREST)].to_vec();
+        nearest.sort_unstable();
+        nearest
+    }
+
+    /// Looks at a state: how many samples it will probably be missing, all that is not looked at as in the known state,
+    /// and how many samples that took. One that the first look finds far beyond the limit is looked at no further.
+    pub(super) async fn look<E: Evaluator>(
+        &self,
+        prober: &mut Prober<'_, '_, E>,
+        set: &Groups,
+        target: usize,
+    ) -> Result<(f64, usize), CoreError> {
+        let mut positions: BTreeSet<usize> = self.by_contest[..self.sizes.0].iter().copied().collect();
+        let first: Vec<usize> = positions.iter().copied().collect();
+        prober.ensure(std::slice::from_ref(set), &first).await?;
+        let missing = self.missing(prober, set, &first, target);
+        if missing > self.missing.abs() + self.slack {
+            return Ok((missing, first.len()));
+        }
+        positions.extend(&self.by_contest[..self.sizes.1]);
+        positions.extend(&self.further);
+        let all: Vec<usize> = positions.into_iter().collect();
+        prober.ensure(std::slice::from_ref(set), &all).await?;
+        Ok((self.missing(prober, set, &all, target), all.len()))
+    }
+
+    fn missing<E: Evaluator>(
+        &self,
+        prober: &Prober<'_, '_, E>,
+        set: &Groups,
+        positions: &[usize],
+        target: usize,
+    ) -> f64 {
         let mut lost = 0.0;
-        for position in &self.positions {
+        for position in positions {
             let Some(result) = prober.known(set, *position) else { continue };
             lost += f64::from(self.right[*position]) - f64::from(is_right(prober, result, target));
         }
         self.missing + lost + self.slack
     }
 
-    /// Takes in what a state that looked hopeful and was refuted got wrong in the first chunk of the order. Where nothing
-    /// of it is new, more has to be to spare from now on.
-    pub(super) fn learn<E: Evaluator>(
+    /// After a state that looked hopeful was refuted: twice as many samples are looked at, and those of the order's first
+    /// chunk that it judged otherwise. Where that would not have told either, more has to be to spare from now on.
+    pub(super) fn doubt<E: Evaluator>(
         &mut self,
         prober: &Prober<'_, '_, E>,
         refuted: &Groups,
         order: &Order,
         target: usize,
     ) {
-        let mut positions: BTreeSet<usize> = self.positions.iter().copied().collect();
-        let before = positions.len();
-        positions.extend(order.positions[..order.first].iter().copied().filter(|position| {
+        let before = (self.sizes.1, self.further.len());
+        self.sizes.1 = (2 * self.sizes.1).min(self.by_contest.len() / 4).max(self.sizes.1);
+        self.further.extend(order.positions[..order.first].iter().copied().filter(|position| {
             let known = prober.known(refuted, *position);
             known.is_some_and(|result| is_right(prober, result, target) != self.right[*position])
         }));
-        self.positions = positions.into_iter().collect();
-        if self.positions.len() == before || self.missing(prober, refuted, target) <= 0.0 {
-            self.slack = (2.0 * self.slack).max(1.0);
+        let all: BTreeSet<usize> = self.further.iter().chain(&self.by_contest[..self.sizes.1]).copied().collect();
+        let all: Vec<usize> = all.into_iter().collect();
+        let is_known = |position: &usize| prober.known(refuted, *position).is_some();
+        let seems_missing = all.iter().all(is_known) && self.missing(prober, refuted, &all, target) > 0.0;
+        if !seems_missing && (self.sizes.1, self.further.len()) == before {
+            // At most half of what the known state has to spare.
+            self.slack = (2.0 * self.slack).max(1.0).min(self.missing.abs() / 2.0);
         }
     }
 }
