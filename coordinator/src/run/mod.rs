@@ -12,6 +12,7 @@ mod overview;
 mod plan;
 mod prepare;
 mod quantize;
+mod verify;
 mod watch;
 mod worker;
 
@@ -20,6 +21,7 @@ pub use evaluate::evaluate;
 pub use inspect::Inspection;
 pub use plan::plan;
 pub use quantize::quantize;
+pub use verify::{RuntimeError, verify};
 pub use worker::worker;
 
 use crate::artifact::ProviderError;
@@ -33,6 +35,7 @@ use holdfast_common::metric::MetricError;
 use holdfast_common::model::{ModelError, SampleShapeError};
 use holdfast_core::CoreError;
 use holdfast_core::evaluator::EvaluatorError;
+use holdfast_proto::message::TaskFailure;
 use holdfast_worker::artifact::ArtifactError;
 use holdfast_worker::engine::EngineError;
 use holdfast_worker::session::SessionError;
@@ -123,6 +126,12 @@ pub enum RunError {
     /// The algorithm ended without a conclusion.
     #[error(transparent)]
     Core(#[from] CoreError),
+    /// A sample or the model cannot be computed.
+    #[error(transparent)]
+    Task(TaskFailure),
+    /// The model cannot be run outside.
+    #[error(transparent)]
+    Runtime(#[from] RuntimeError),
     /// The finished model cannot be exported.
     #[error("export the quantized model")]
     Export(#[source] ModelError),
@@ -137,9 +146,9 @@ pub enum RunError {
     /// A result cannot be written.
     #[error(transparent)]
     Output(#[from] OutputError),
-    /// The asynchronous runtime cannot start.
-    #[error("start the runtime")]
-    Runtime(#[source] std::io::Error),
+    /// The program's own threads fail.
+    #[error("run the program's threads")]
+    Threads(#[source] std::io::Error),
 }
 
 impl RunError {
@@ -162,6 +171,7 @@ impl RunError {
                 | CoreError::UnknownOperation(_)
                 | CoreError::NoSamples(_),
             ) => exit::CONFIGURATION,
+            RunError::Runtime(failure) if failure.is_missing_software() => exit::CONFIGURATION,
             _ => exit::FAILURE,
         }
     }

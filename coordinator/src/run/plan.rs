@@ -34,12 +34,12 @@ struct Bounds {
 pub async fn plan(config: RunConfig, stop: CancellationToken) -> Result<String, RunError> {
     config.request.parameters.check()?;
     // A memo store of its own: remembered results would be timed as free.
-    let state = tempfile::tempdir().map_err(RunError::Runtime)?;
+    let state = tempfile::tempdir().map_err(RunError::Threads)?;
     let config = RunConfig { state_dir: state.path().to_owned(), ..config };
     let for_scan = config.clone();
     let prepared = tokio::task::spawn_blocking(move || prepare(&for_scan))
         .await
-        .map_err(|error| RunError::Runtime(std::io::Error::other(error)))??;
+        .map_err(|error| RunError::Threads(std::io::Error::other(error)))??;
     let running = start(&config, prepared.artifacts.clone(), &stop)?;
     let probed = probe(&running.cluster, &prepared).await;
     running.stop().await;

@@ -10,7 +10,7 @@ use crate::cluster::{Cluster, ClusterConfig};
 use crate::memo::MemoStore;
 use crate::server::Gate;
 use holdfast_common::Digest;
-use holdfast_common::evaluation::{SampleIndex, Workload};
+use holdfast_common::evaluation::{Candidate, SampleIndex, Workload};
 use holdfast_common::graph::Graph;
 use holdfast_common::metric::{self, Metric, MetricSpec};
 use holdfast_common::model::Model;
@@ -45,6 +45,15 @@ pub struct Prepared {
     pub metrics: Vec<(MetricSpec, Box<dyn Metric>)>,
     /// All artifacts.
     pub artifacts: Arc<Artifacts>,
+}
+
+impl Prepared {
+    /// The model as what it is: float, or the int8 model that an export stands for.
+    pub fn candidate(&self) -> Result<Candidate, RunError> {
+        let Some(scheme) = self.model.embedded_scheme() else { return Ok(Candidate::baseline()) };
+        let json = serde_json::to_vec(scheme).map_err(|source| RunError::Json { what: "the scheme", source })?;
+        Ok(Candidate { scheme: Some(self.artifacts.publish(json)?), reverted: Vec::new() })
+    }
 }
 
 /// Loads, scans and publishes. Blocks.

@@ -61,7 +61,7 @@ pub async fn quantize(config: RunConfig, stop: CancellationToken) -> Result<(u8,
     let for_scan = config.clone();
     let prepared = tokio::task::spawn_blocking(move || prepare(&for_scan))
         .await
-        .map_err(|error| RunError::Runtime(std::io::Error::other(error)))??;
+        .map_err(|error| RunError::Threads(std::io::Error::other(error)))??;
     let running = start(&config, prepared.artifacts.clone(), &stop)?;
     let bars = CancellationToken::new();
     let progress = show_progress(&running.cluster, config.progress, bars.clone());

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use holdfast_common::Digest;
 use holdfast_common::dataset::{Annotation, Manifest, Pack};
 use holdfast_common::evaluation::{Candidate, SampleIndex, StatisticSpec, Want, Workload};
-use holdfast_common::graph::{Graph, TensorId};
+use holdfast_common::graph::{Graph, TensorData, TensorId};
 use holdfast_common::metric::{self, Metric};
 use holdfast_common::model::Model;
 use holdfast_common::onnx::NoExternalData;
@@ -96,6 +96,11 @@ impl LoadedWorkload {
     /// The position of a graph input among the model's inputs.
     pub fn input_position(&self, tensor: TensorId) -> usize {
         self.model.graph.inputs.iter().position(|input| *input == tensor).unwrap_or(0)
+    }
+
+    /// A sample's inputs in model order, each with a leading axis of length 1.
+    pub fn inputs(&self, sample: SampleIndex) -> Result<Vec<TensorData>, DataError> {
+        self.pipeline.prepare(sample)
     }
 
     /// Writes a sample's input where a plan wants it.
