@@ -530,8 +530,15 @@ impl InputArgs {
             Some(path) => crate::config::load(path)?,
             None => request::from_flags(self, None)?,
         };
-        if request.validation.metrics.is_empty() {
-            let problem = "the validation data set has no metric to measure".to_owned();
+        let nothing = if request.validation.metrics.is_empty() {
+            Some("the validation data set has no metric to measure")
+        } else if request.annotation_free.is_some() {
+            Some("`annotation_free` makes labels in a run only; name a configuration of labelled data")
+        } else {
+            None
+        };
+        if let Some(problem) = nothing {
+            let problem = problem.to_owned();
             return Err(ConfigError::Option { option: "--config", problem });
         }
         Ok(request)

@@ -20,6 +20,8 @@ pub(super) struct Surroundings<'d, 'p> {
     pub(super) preprocessing: Option<Node<'d>>,
     /// What the model's outputs mean, where a launcher says so.
     pub(super) adapter: Option<Node<'d>>,
+    /// Whether labels are made in the run, so that data sets need not have them.
+    pub(super) makes_labels: bool,
 }
 
 /// Reads one data set.
@@ -60,7 +62,9 @@ pub(super) fn read_dataset(node: &Node<'_>, surroundings: &Surroundings<'_, '_>)
     let annotation = annotation?;
     let is_folder = matches!(source, DataSource::Folder(_));
     let unserved = |metric: &&MetricSpec| !is_folder || metric.definition.truth() != Truth::Label;
-    if let (None, Some(metric), Some(node)) = (&annotation, metrics.iter().find(unserved), &source_node) {
+    if let (None, Some(metric), Some(node)) =
+        (&annotation, metrics.iter().find(unserved).filter(|_| !surroundings.makes_labels), &source_node)
+    {
         let problem = format!("comes without the truth that metric `{}` compares with", metric.name);
         let advice = annotation_advice(metric.definition.truth());
         node.refuse(&problem, Some(&format!("add `annotation`: {advice}")));

@@ -26,8 +26,8 @@ type Pair = (DatasetConfig, Option<DatasetConfig>);
 
 const INLINE: &str = "describe the data under `datasets`";
 
-/// Reads the section; relative paths are taken from `directory`.
-pub(super) fn read_engine(node: &Node<'_>, directory: &Path) -> Option<EngineData> {
+/// Reads the section; relative paths are taken from `directory`. `makes_labels`: the data need not have any.
+pub(super) fn read_engine(node: &Node<'_>, directory: &Path, makes_labels: bool) -> Option<EngineData> {
     let engine = node.section(&ENGINE)?;
     let types = [("accuracy_checker", false), ("simplified", true)];
     let is_simplified = engine.or("type", false, |node| node.choice(&types))?;
@@ -53,8 +53,8 @@ pub(super) fn read_engine(node: &Node<'_>, directory: &Path) -> Option<EngineDat
             config.refuse("stands beside `datasets`", Some("keep one of the two"));
             None
         }
-        (Some(config), None) => read_evaluation(&config, directory),
-        (None, _) => read_inline(&engine, directory),
+        (Some(config), None) => read_evaluation(&config, directory, makes_labels),
+        (None, _) => read_inline(&engine, directory, makes_labels),
     }?;
     Some(EngineData { validation, calibration, threads: threads?, is_simplified })
 }
@@ -105,7 +105,7 @@ fn read_requests(engine: &Object<'_>) -> Option<Option<NonZeroUsize>> {
 }
 
 /// An evaluation file of accuracy-checker; relative paths in it are taken from its own directory.
-fn read_evaluation(node: &Node<'_>, directory: &Path) -> Option<Pair> {
+fn read_evaluation(node: &Node<'_>, directory: &Path, makes_labels: bool) -> Option<Pair> {
     let name = node.string()?;
     let Some(parse) = parser(Path::new(&name)) else {
         node.refuse("should be a .yml, .yaml or .json file", None);
@@ -124,13 +124,13 @@ fn read_evaluation(node: &Node<'_>, directory: &Path) -> Option<Pair> {
         return None;
     };
     let model = only.section(&EVALUATED_MODEL)?;
-    read_inline(&model, &file.directory)
+    read_inline(&model, &file.directory, makes_labels)
 }
 
 /// `launchers` and `datasets`, of the section itself or of an evaluation file.
-fn read_inline(object: &Object<'_>, directory: &Path) -> Option<Pair> {
+fn read_inline(object: &Object<'_>, directory: &Path, makes_labels: bool) -> Option<Pair> {
     let adapter = object.get("launchers").and_then(|node| read_launchers(&node));
-    let around = Surroundings { directory, preprocessing: None, adapter };
+    let around = Surroundings { directory, preprocessing: None, adapter, makes_labels };
     let datasets = object.required("datasets")?;
     if datasets.is_object() { read_pair(&datasets, around) } else { read_single(&datasets, &around) }
 }

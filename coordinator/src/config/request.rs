@@ -25,6 +25,8 @@ pub struct RunRequest {
     pub parameters: Parameters,
     /// Whether calibration samples are drawn at random instead of taken from the front.
     pub shuffle_data: bool,
+    /// Where the float model's predictions are the labels: the least confidence of those that count.
+    pub annotation_free: Option<f64>,
     /// Whether the quantized model without bias correction is written as well.
     #[serde(skip)]
     pub dump_intermediate_model: bool,

@@ -2,6 +2,7 @@
 //!
 //! Never here: decisions about quality.
 
+mod annotate;
 mod compare;
 mod data;
 mod evaluate;
@@ -91,6 +92,17 @@ pub enum RunError {
     /// A data set cannot be used.
     #[error(transparent)]
     Dataset(#[from] DatasetError),
+    /// `annotation_free` finds no label.
+    #[error(
+        "`annotation_free`: no prediction of {samples} samples has a confidence of {threshold}; lower \
+         `annotation_conf_threshold`, or look whether data and preprocessing are the model's"
+    )]
+    NothingConfident {
+        /// The confidence asked for.
+        threshold: f64,
+        /// Samples there are.
+        samples: usize,
+    },
     /// A manifest cannot be written.
     #[error(transparent)]
     Manifest(#[from] ManifestError),
@@ -163,6 +175,7 @@ impl RunError {
             | RunError::UnknownInput { .. }
             | RunError::Report { .. }
             | RunError::Dataset(_)
+            | RunError::NothingConfident { .. }
             | RunError::Manifest(_)
             | RunError::Core(
                 CoreError::UnknownMetric { .. }

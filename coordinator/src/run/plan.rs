@@ -41,7 +41,9 @@ pub async fn plan(config: RunConfig, stop: CancellationToken) -> Result<String, 
         .await
         .map_err(|error| RunError::Threads(std::io::Error::other(error)))??;
     let running = start(&config, prepared.artifacts.clone(), &stop)?;
-    let probed = probe(&running.cluster, &prepared).await;
+    // Without labels there are no contributions, but the model takes as long.
+    let want = config.request.annotation_free.map_or(Want::Contributions, |_| Want::Predictions);
+    let probed = probe(&running.cluster, &prepared, want).await;
     running.stop().await;
     let (samples, seconds) = probed?;
 
@@ -69,14 +71,14 @@ pub async fn plan(config: RunConfig, stop: CancellationToken) -> Result<String, 
 }
 
 /// Samples computed while the clock ran, and its seconds.
-async fn probe(cluster: &crate::cluster::Cluster, prepared: &Prepared) -> Result<(usize, f64), RunError> {
+async fn probe(cluster: &crate::cluster::Cluster, prepared: &Prepared, want: Want) -> Result<(usize, f64), RunError> {
     let set = &prepared.validation_set;
     let warm = WARM_SAMPLES.min(set.samples.len() / 2);
     let evaluate = |samples: &[holdfast_common::evaluation::SampleIndex]| {
         let evaluation = Evaluation {
             workload: set.workload,
             candidate: Candidate::baseline(),
-            want: Want::Contributions,
+            want: want.clone(),
             samples: samples.to_vec(),
         };
         cluster.evaluate(Stage::Baseline, vec![evaluation])

@@ -65,7 +65,7 @@ pub fn prepare(config: &RunConfig) -> Result<Prepared, RunError> {
     let model = load_model(&request.model)?;
     let artifacts = Arc::new(Artifacts::new());
     let model_digest = artifacts.publish(model.to_bytes())?;
-    let labelled = !request.validation.metrics.is_empty();
+    let labelled = !request.validation.metrics.is_empty() && request.annotation_free.is_none();
     let validation = publish_data(&request.validation, labelled, &model, &artifacts, config.progress)?;
     let calibration = match &request.calibration {
         Some(calibration) => Some(publish_data(calibration, false, &model, &artifacts, config.progress)?),

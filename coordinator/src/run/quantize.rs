@@ -1,6 +1,7 @@
 //! `holdfast quantize`: the whole run, from files to the quantized model and its report.
 
 use super::RunError;
+use super::annotate::{annotate, labels};
 use super::evaluate::measure;
 use super::machine::isa_name;
 use super::overview::{default_overview, overview};
@@ -14,7 +15,6 @@ use crate::report::{
     DataInfo, DatasetInfo, EngineInfo, ModelInfo, Overview, REPORT_SCHEMA, Report, Timings, WorkerInfo, render_html,
 };
 use crate::terminal::summary;
-use holdfast_common::dataset::Annotation;
 use holdfast_common::evaluation::Candidate;
 use holdfast_common::graph::Graph;
 use holdfast_common::model::Model;
@@ -67,23 +67,31 @@ pub async fn quantize(config: RunConfig, stop: CancellationToken) -> Result<(u8,
     let progress = show_progress(&running.cluster, config.progress, bars.clone());
     let budget = config.request.parameters.search.budget.seconds;
     let witness = Witness::new(running.cluster.clone(), started, budget);
-    let job = Job {
-        config: &config,
-        prepared: &prepared,
-        cluster: &running.cluster,
-        witness: &witness,
-        output: &output,
-        started,
-    };
-    let outcome = match config.request.algorithm {
-        Algorithm::AccuracyAwareQuantization => job.accuracy_aware().await,
-        Algorithm::DefaultQuantization => job.default_quantization().await,
-    };
+    let outcome = carry_out(&config, prepared, &running.cluster, &witness, &output, started).await;
     bars.cancel();
     // The bars are gone either way; a panic while drawing must not hide the run's own outcome.
     let _ = progress.await;
     running.stop().await;
     outcome
+}
+
+async fn carry_out(
+    config: &RunConfig,
+    prepared: Prepared,
+    cluster: &Cluster,
+    witness: &Witness,
+    output: &OutputDir,
+    started: Instant,
+) -> Result<(u8, String), RunError> {
+    let prepared = match config.request.annotation_free {
+        Some(threshold) => annotate(cluster, prepared, threshold).await?,
+        None => prepared,
+    };
+    let job = Job { config, prepared: &prepared, cluster, witness, output, started };
+    match config.request.algorithm {
+        Algorithm::AccuracyAwareQuantization => job.accuracy_aware().await,
+        Algorithm::DefaultQuantization => job.default_quantization().await,
+    }
 }
 
 /// One run: what is asked, with what, by whom, to where.
@@ -185,6 +193,7 @@ impl Job<'_> {
         }
         let timings = timings(cluster, witness, started);
         let validation = info(&request.validation, &prepared.validation);
+        let samples = prepared.validation_set.samples.len();
         let calibration = match (&request.calibration, &prepared.calibration) {
             (Some(settings), Some(data)) => info(settings, data),
             _ => validation.clone(),
@@ -193,7 +202,7 @@ impl Job<'_> {
             schema: REPORT_SCHEMA,
             engine: EngineInfo::current(),
             model: ModelInfo { name: request.model_name.clone(), digest: prepared.model_digest },
-            data: DataInfo { validation, calibration },
+            data: DataInfo { validation: DatasetInfo { samples, ..validation }, calibration },
             parameters: request.clone(),
             outcome: finished.overview.outcome,
             run: finished.record.clone(),
@@ -204,15 +213,6 @@ impl Job<'_> {
         files.push(output.write(REPORT_HTML, render_html(&finished.overview, &timings).as_bytes())?);
         Ok(summary(&finished.overview, &timings, &files))
     }
-}
-
-/// Class labels of the validation samples, where all have one.
-fn labels(prepared: &Prepared) -> Option<Vec<u32>> {
-    let label = |annotation: &Annotation| match annotation {
-        Annotation::Label(label) => Some(*label),
-        _ => None,
-    };
-    prepared.validation.manifest.samples.iter().map(|sample| label(&sample.annotation)).collect()
 }
 
 /// The model that is quantized: the user's, or what transformations made of it.

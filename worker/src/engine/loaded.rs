@@ -129,6 +129,8 @@ impl LoadedWorkload {
 pub enum Wanted {
     /// Metric contributions.
     Contributions,
+    /// Predictions.
+    Predictions,
     /// Distances to the float model's outputs.
     Distance,
     /// Statistics.
@@ -236,6 +238,7 @@ impl Library {
     ) -> Result<Wanted, TaskFailure> {
         let digest = match *want {
             Want::Contributions => return Ok(Wanted::Contributions),
+            Want::Predictions => return Ok(Wanted::Predictions),
             Want::Distance => return Ok(Wanted::Distance),
             Want::Statistics(digest) => digest,
         };
@@ -264,7 +267,7 @@ impl Library {
         artifacts: &Arc<dyn ArtifactSource>,
     ) -> Result<Arc<Plan>, TaskFailure> {
         let statistics = match wanted {
-            Wanted::Contributions | Wanted::Distance => None,
+            Wanted::Contributions | Wanted::Predictions | Wanted::Distance => None,
             Wanted::Statistics { digest, .. } => Some(*digest),
         };
         let model = &workload.model;
@@ -272,7 +275,7 @@ impl Library {
             let plan = |variant| {
                 let (graph, packed) = (&model.graph, &model.packed);
                 let plan = match wanted {
-                    Wanted::Contributions | Wanted::Distance => {
+                    Wanted::Contributions | Wanted::Predictions | Wanted::Distance => {
                         Plan::new(graph, variant, self.isa, packed, &BTreeSet::new())
                     }
                     Wanted::Statistics { tensors, .. } => {

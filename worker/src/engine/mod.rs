@@ -147,7 +147,7 @@ impl Engine {
         let bundles = Bundle::all(&self.library, &workload, &tile.candidates, &wanted, artifacts)?;
         let float = match wanted {
             Wanted::Distance => Some(self.library.plan(&workload, &Candidate::baseline(), &wanted, artifacts)?),
-            Wanted::Contributions | Wanted::Statistics { .. } => None,
+            Wanted::Contributions | Wanted::Predictions | Wanted::Statistics { .. } => None,
         };
         let rows: Result<Vec<Vec<SampleResult>>, SampleFailure> = self.pool.install(|| {
             tile.samples
@@ -259,6 +259,12 @@ impl Reader<'_> {
                 let outputs = Outputs { names: self.workload.output_names(), values: &values };
                 let annotation = self.workload.annotation(self.sample);
                 let parts = self.workload.metrics().iter().map(|metric| metric.contribution(&outputs, annotation));
+                parts.collect::<Result<Vec<Vec<f64>>, MetricError>>().map_err(poisoned)?
+            }
+            Wanted::Predictions => {
+                let values = finished.outputs();
+                let outputs = Outputs { names: self.workload.output_names(), values: &values };
+                let parts = self.workload.metrics().iter().map(|metric| metric.prediction(&outputs));
                 parts.collect::<Result<Vec<Vec<f64>>, MetricError>>().map_err(poisoned)?
             }
             Wanted::Statistics { specs, tensors, .. } => {
