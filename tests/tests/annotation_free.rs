@@ -86,7 +86,7 @@ fn where_predictions_cannot_be_labels_it_is_refused() {
     params(&mut unsuited)["metrics"] = json!([{ "name": "mse" }]);
     let mut unsure = config(1.0);
     // Noise in place of digits: nothing is certain.
-    unsure["engine"]["datasets"]["preprocessing"] = json!([{ "type": "normalization", "scale": 1e6 }]);
+    unsure["engine"]["datasets"]["preprocessing"] = json!([{ "type": "normalization", "scale": 1e6, "mean": 0 }]);
     for (name, config, said) in [
         ("unsuited", &unsuited, "makes class labels of predictions, but metric `mse`"),
         ("unsure", &unsure, "no prediction of 2000 samples has a confidence of 1; lower"),

@@ -51,7 +51,7 @@ pub(super) fn from_flags(input: &InputArgs, method: Option<&MethodArgs>) -> Resu
         subsample: None,
         preprocessing: preprocessing(input, &source)?,
         input_preprocessing: BTreeMap::new(),
-        fits_model: false,
+        fit: None,
         metrics: vec![metric.clone()],
         source,
     };

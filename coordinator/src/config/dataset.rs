@@ -71,8 +71,8 @@ pub(super) fn read_dataset(node: &Node<'_>, surroundings: &Surroundings<'_, '_>)
     }
     let Pipelines { every: preprocessing, by_input: input_preprocessing } = preprocessing?;
     let (name, subsample) = (name?, subsample?);
-    let fits_model = false;
-    Some(DatasetConfig { name, source, annotation, subsample, preprocessing, input_preprocessing, fits_model, metrics })
+    let fit = None;
+    Some(DatasetConfig { name, source, annotation, subsample, preprocessing, input_preprocessing, fit, metrics })
 }
 
 fn read_source(node: &Node<'_>, directory: &Path) -> Option<DataSource> {

@@ -4,7 +4,7 @@ use super::dataset::{Surroundings, read_dataset};
 use super::document::{Node, Object};
 use super::files::{parser, read_beside};
 use super::keys::{DATASETS, ENGINE, EVALUATED_MODEL, EVALUATION, LAUNCHER};
-use super::request::{DataSource, DatasetConfig};
+use super::request::{DataSource, DatasetConfig, Fit};
 use holdfast_common::dataset::Preprocessing;
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
@@ -66,17 +66,11 @@ fn read_simplified(engine: &Object<'_>, directory: &Path) -> Option<DatasetConfi
             node.refuse("does not go with the simplified engine", Some("describe the images by `data_source`"));
         }
     }
-    if let Some(node) = engine.get("layout") {
-        let layouts = [("NCHW", true), ("CHW", true), ("NHWC", false), ("HWC", false)];
-        if !node.choice(&layouts)? {
-            node.unsupported("images are fed channels first: NCHW, CHW");
-        }
-    }
-    if let Some(node) = engine.get("central_fraction")
-        && node.number_within(|share| share > 0.0 && share <= 1.0, "a number above 0, at most 1")? < 1.0
-    {
-        node.unsupported("use the accuracy_checker engine with the steps `crop` and `resize`");
-    }
+    let layouts = [("NCHW", true), ("CHW", true), ("NHWC", false), ("HWC", false)];
+    let channels_first = engine.optional("layout", |node| node.choice(&layouts));
+    let central_fraction = engine.or("central_fraction", 1.0, |node| {
+        node.number_within(|share| share > 0.0 && share <= 1.0, "a number above 0, at most 1")
+    });
     let path = directory.join(engine.required("data_source")?.string()?);
     let last = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let is_list = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("txt"));
@@ -88,7 +82,7 @@ fn read_simplified(engine: &Object<'_>, directory: &Path) -> Option<DatasetConfi
         subsample: None,
         preprocessing: Preprocessing::default(),
         input_preprocessing: BTreeMap::new(),
-        fits_model: true,
+        fit: Some(Fit { channels_first: channels_first?, central_fraction: central_fraction? }),
         metrics: Vec::new(),
     })
 }

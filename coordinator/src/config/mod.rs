@@ -29,7 +29,7 @@ pub use annotation::annotation_advice;
 
 pub use preprocessing::{ImageReader, Steps};
 pub use problem::{ConfigError, InvalidConfig, Problem, render};
-pub use request::{Algorithm, AnnotationSource, DataSource, DatasetConfig, RunRequest, Subsample};
+pub use request::{Algorithm, AnnotationSource, DataSource, DatasetConfig, Fit, RunRequest, Subsample};
 pub use schema::schema;
 pub use template::{TemplateFormat, template};
 

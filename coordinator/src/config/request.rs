@@ -94,8 +94,8 @@ pub struct DatasetConfig {
     pub preprocessing: Preprocessing,
     /// What happens to these inputs instead.
     pub input_preprocessing: BTreeMap<String, Preprocessing>,
-    /// Whether images are resized to whatever the model's input is, and nothing else (POT's simplified engine).
-    pub fits_model: bool,
+    /// How images are made to fit whatever the model's input is, in place of preprocessing (POT's simplified engine).
+    pub fit: Option<Fit>,
     /// Metrics, with distinct names.
     pub metrics: Vec<MetricSpec>,
 }
@@ -105,6 +105,15 @@ impl DatasetConfig {
     pub fn preprocessing_of(&self, input: &str) -> &Preprocessing {
         self.input_preprocessing.get(input).unwrap_or(&self.preprocessing)
     }
+}
+
+/// How POT's simplified engine makes an image fit the model: cut, resized, blue first, nothing else.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Fit {
+    /// Whether channels come first; `None`: as the model's input looks.
+    pub channels_first: Option<bool>,
+    /// Share of height and width that is kept, above 0, at most 1.
+    pub central_fraction: f64,
 }
 
 /// Where samples lie.

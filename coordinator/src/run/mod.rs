@@ -61,13 +61,22 @@ pub enum RunError {
         /// Why.
         source: ModelError,
     },
+    /// The model is quantized already.
+    #[error(
+        "model {} is an int8 model that Holdfast wrote; quantize the float model it was made from (`holdfast evaluate` \
+         measures this one, `holdfast verify` runs it elsewhere)", path.display()
+    )]
+    Quantized {
+        /// The file.
+        path: PathBuf,
+    },
     /// The model cannot be run one sample at a time.
     #[error(transparent)]
     Shapes(#[from] SampleShapeError),
     /// The simplified engine resizes images to an input whose extents the model leaves free, or that is no image.
     #[error(
         "model input `{input}` is no image of 1 or 3 channels with fixed height and width, which the simplified engine \
-         needs; describe the data with the accuracy_checker engine"
+         needs; say where its channels are by `layout`, or describe the data with the accuracy_checker engine"
     )]
     NoImageInput {
         /// The input.
@@ -170,6 +179,7 @@ impl RunError {
             RunError::Isa { .. }
             | RunError::Read { .. }
             | RunError::Model { .. }
+            | RunError::Quantized { .. }
             | RunError::Shapes(_)
             | RunError::NoImageInput { .. }
             | RunError::UnknownInput { .. }

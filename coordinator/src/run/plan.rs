@@ -1,7 +1,7 @@
 //! `holdfast plan`: how many evaluations a run takes at least and at most, and about how long, from a short timed probe.
 
 use super::RunError;
-use super::prepare::{Prepared, prepare, start};
+use super::prepare::{Prepared, prepare_float, start};
 use crate::cli::RunConfig;
 use crate::config::Algorithm;
 use crate::terminal::duration;
@@ -37,7 +37,7 @@ pub async fn plan(config: RunConfig, stop: CancellationToken) -> Result<String, 
     let state = tempfile::tempdir().map_err(RunError::Threads)?;
     let config = RunConfig { state_dir: state.path().to_owned(), ..config };
     let for_scan = config.clone();
-    let prepared = tokio::task::spawn_blocking(move || prepare(&for_scan))
+    let prepared = tokio::task::spawn_blocking(move || prepare_float(&for_scan))
         .await
         .map_err(|error| RunError::Threads(std::io::Error::other(error)))??;
     let running = start(&config, prepared.artifacts.clone(), &stop)?;

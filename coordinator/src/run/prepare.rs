@@ -56,6 +56,15 @@ impl Prepared {
     }
 }
 
+/// [`prepare`], of a model that is to be quantized. Blocks.
+pub fn prepare_float(config: &RunConfig) -> Result<Prepared, RunError> {
+    let prepared = prepare(config)?;
+    match prepared.model.embedded_scheme() {
+        Some(_) => Err(RunError::Quantized { path: config.request.model.clone() }),
+        None => Ok(prepared),
+    }
+}
+
 /// Loads, scans and publishes. Blocks.
 pub fn prepare(config: &RunConfig) -> Result<Prepared, RunError> {
     let request = &config.request;

@@ -239,7 +239,7 @@ pub(in crate::config) static ACTIVATIONS: Section = Section::new(
             "granularity",
             Kind::Choice(&GRANULARITIES),
             "null",
-            "One scale, or one per channel before depthwise convolutions",
+            "One scale; perchannel is refused, as no kernel reads such codes",
         ),
         LEVEL_LOW,
         LEVEL_HIGH,
