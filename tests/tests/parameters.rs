@@ -38,7 +38,8 @@ enum Shows {
     Model,
     Report(String),
     File(String),
-    Nothing,
+    /// And standard error says so.
+    Nothing(String),
     Refused(String),
 }
 
@@ -64,7 +65,7 @@ fn row(line: &str) -> Row {
         "model" => Shows::Model,
         "report" => Shows::Report(rest.to_owned()),
         "file" => Shows::File(rest.to_owned()),
-        "nothing" => Shows::Nothing,
+        "nothing" => Shows::Nothing(rest.to_owned()),
         "refused" => Shows::Refused(rest.to_owned()),
         _ => panic!("no such place: {line}"),
     };
@@ -150,13 +151,21 @@ struct Left {
     scheme: Vec<u8>,
     model: Vec<u8>,
     files: Vec<String>,
+    /// What it said on the way.
+    said: String,
 }
 
 impl Left {
-    fn read(directory: &Path) -> Left {
+    fn read(directory: &Path, said: &str) -> Left {
         let read = |name: &str| fs::read(directory.join(name)).unwrap_or_default();
         let report = serde_json::from_slice(&read("report.json")).expect("a report");
-        Left { report, scheme: read("scheme.json"), model: read("mnist_dwcnn.onnx"), files: file_names(directory) }
+        Left {
+            report,
+            scheme: read("scheme.json"),
+            model: read("mnist_dwcnn.onnx"),
+            files: file_names(directory),
+            said: said.to_owned(),
+        }
     }
 }
 
@@ -176,7 +185,7 @@ impl Lane<'_> {
             let run = Run { state: self.folder.join(format!("state-{}", self.number)), ..run };
             let ended = finish(run.command());
             let outcome = match ended.code {
-                Some(0 | 3) => Outcome::Finished(Left::read(&run.output)),
+                Some(0 | 3) => Outcome::Finished(Left::read(&run.output, &ended.stderr)),
                 code => Outcome::Refused { code, said: ended.stderr.clone() },
             };
             self.known.insert(text.clone(), (outcome, mark));
@@ -212,7 +221,10 @@ impl Lane<'_> {
                     Shows::Model => a.model != b.model,
                     Shows::Report(place) => a.report.pointer(place) != b.report.pointer(place),
                     Shows::File(file) => !a.files.contains(file) && b.files.contains(file),
-                    Shows::Nothing => {
+                    Shows::Nothing(part) => {
+                        if !b.said.contains(part) {
+                            return Err(format!("`{part}` is not said: {}", b.said));
+                        }
                         let same = a.scheme == b.scheme && a.model == b.model && a.report["run"] == b.report["run"];
                         return if same && a.files == b.files {
                             Ok(())
