@@ -7,6 +7,7 @@ mod table;
 pub use runtime::RuntimeError;
 
 use super::compare::read;
+use super::files::load_model;
 use super::machine::{threads, worker_parts};
 use super::prepare::{Prepared, prepare};
 use super::{RunError, verify::runtime::Stopper};
@@ -42,7 +43,7 @@ const TOLERANCE: f64 = 0.001;
 pub async fn verify(config: VerifyConfig, stop: CancellationToken) -> Result<(u8, String), RunError> {
     let stopper = Stopper::default();
     let (own, own_stop) = (stopper.clone(), stop.clone());
-    let work = tokio::task::spawn_blocking(move || Verification::prepare(&config)?.compare(&config, own, &own_stop));
+    let work = tokio::task::spawn_blocking(move || carry_out(&config, own, &own_stop));
     tokio::pin!(work);
     let outcome = tokio::select! {
         outcome = &mut work => outcome,
@@ -52,6 +53,18 @@ pub async fn verify(config: VerifyConfig, stop: CancellationToken) -> Result<(u8
         }
     };
     outcome.map_err(|error| RunError::Threads(std::io::Error::other(error)))?
+}
+
+fn carry_out(config: &VerifyConfig, stopper: Stopper, stop: &CancellationToken) -> Result<(u8, String), RunError> {
+    let report = read(&config.results)?;
+    let model = exported(&config.results, &report)?;
+    let loaded = load_model(&model)?;
+    let inputs: Vec<String> = loaded.inputs().iter().map(|input| input.name.clone()).collect();
+    let outputs: Vec<String> = loaded.outputs().map(str::to_owned).collect();
+    // What is not installed is told before the data are read.
+    let runtime = Runtime::start(config.runtime, &config.python, &model, &inputs, &outputs, stopper)
+        .map_err(|error| if stop.is_cancelled() { stopped() } else { error.into() })?;
+    Verification::prepare(config, report, model)?.compare(config, runtime, stop)
 }
 
 fn stopped() -> RunError {
@@ -68,9 +81,7 @@ struct Verification {
 }
 
 impl Verification {
-    fn prepare(config: &VerifyConfig) -> Result<Verification, RunError> {
-        let report = read(&config.results)?;
-        let model = exported(&config.results, &report)?;
+    fn prepare(config: &VerifyConfig, report: Value, model: PathBuf) -> Result<Verification, RunError> {
         let mut run = RunConfig::clone(&config.run);
         run.request.model.clone_from(&model);
         let prepared = prepare(&run)?;
@@ -85,22 +96,16 @@ impl Verification {
     fn compare(
         &self,
         config: &VerifyConfig,
-        stopper: Stopper,
+        mut runtime: Runtime,
         stop: &CancellationToken,
     ) -> Result<(u8, String), RunError> {
         let Verification { prepared, candidate, samples, .. } = self;
         let (_, engine) = worker_parts("verify", threads(config.run.threads), 1)?;
         let origin = Arc::new(LocalOrigin::new(prepared.artifacts.clone()));
         let artifacts: Arc<dyn ArtifactSource> = Arc::new(ArtifactCache::new(origin, CACHE_BYTES, None));
-        let names = |ids: &[holdfast_common::graph::TensorId]| -> Vec<String> {
-            ids.iter().map(|id| prepared.graph.tensor(*id).name.clone()).collect()
-        };
-        let (inputs, outputs) = (names(&prepared.graph.inputs), names(&prepared.graph.outputs));
-        let mut runtime = Runtime::start(config.runtime, &config.python, &self.model, &inputs, &outputs, stopper)
-            .map_err(|error| if stop.is_cancelled() { stopped() } else { error.into() })?;
         let chunk = chunk_samples(prepared);
         let mut shown = Progress::new(ProgressStyle::choose(config.run.progress));
-        let mut tally = Tally::new(prepared, outputs);
+        let mut tally = Tally::new(prepared);
         for part in samples.chunks(chunk) {
             if stop.is_cancelled() {
                 return Err(stopped());
@@ -204,7 +209,8 @@ struct Tally<'a> {
 }
 
 impl<'a> Tally<'a> {
-    fn new(prepared: &'a Prepared, outputs: Vec<String>) -> Tally<'a> {
+    fn new(prepared: &'a Prepared) -> Tally<'a> {
+        let outputs = prepared.model.outputs().map(str::to_owned).collect();
         Tally { prepared, outputs, ours: Vec::new(), theirs: Vec::new(), agreement: Agreement::default() }
     }
 
