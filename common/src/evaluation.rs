@@ -79,6 +79,8 @@ pub enum Statistic {
 pub enum Want {
     /// The contribution to every metric of the workload: one part a metric.
     Contributions,
+    /// What the model says by itself: one part a metric of the workload, as [`crate::metric::Metric::prediction`] gives it.
+    Predictions,
     /// Distances of the outputs to the float model's: one part, as [`crate::distance::distances`] gives it.
     Distance,
     /// Statistics of the float model: one part per [`StatisticSpec`] of the artifact (a JSON list) with this digest.

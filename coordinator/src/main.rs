@@ -4,7 +4,7 @@ use clap::Parser;
 use holdfast::cli::{Cli, Command, ConfigCommand, MemoCommand, exit};
 use holdfast::config::{ConfigError, render, schema, template};
 use holdfast::memo::MemoStore;
-use holdfast::run::{Inspection, RunError, compare, evaluate, plan, quantize, with_causes, worker};
+use holdfast::run::{Inspection, RunError, compare, evaluate, plan, quantize, verify, with_causes, worker};
 use holdfast::terminal::start_logging;
 use std::io::IsTerminal;
 use std::process::ExitCode;
@@ -49,6 +49,10 @@ async fn carry_out(command: Command) -> u8 {
         },
         Command::Evaluate(args) => match args.run_config() {
             Ok(config) => evaluate(config, stop).await.map(|text| (exit::SUCCESS, text)),
+            Err(failure) => return refuse(&failure),
+        },
+        Command::Verify(args) => match args.verify_config() {
+            Ok(config) => verify(config, stop).await,
             Err(failure) => return refuse(&failure),
         },
         Command::Plan(args) => match args.run_config() {

@@ -24,7 +24,7 @@ pub struct OutputError {
 }
 
 /// A directory results are written to.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct OutputDir {
     path: PathBuf,
 }

@@ -109,7 +109,9 @@ impl Evaluator for Local {
     ) -> Result<Vec<Vec<SampleResult>>, EvaluatorError> {
         let results = evaluations.iter().map(|evaluation| match &evaluation.want {
             Want::Statistics(list) => self.statistics(list).map_err(|error| error.to_string()),
-            Want::Contributions | Want::Distance => Err("only statistics are taken here".to_owned()),
+            Want::Contributions | Want::Predictions | Want::Distance => {
+                Err("only statistics are taken here".to_owned())
+            }
         });
         results.map(|result| result.map_err(|message| EvaluatorError::Failed { stage, message })).collect()
     }

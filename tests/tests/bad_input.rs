@@ -85,6 +85,19 @@ fn files_that_are_no_models_are_refused() {
 }
 
 #[test]
+fn an_export_of_ours_is_not_quantized_again() {
+    let folder = tempdir().expect("a folder");
+    let mut config = config();
+    config["compression"]["algorithms"][0] =
+        json!({ "name": "DefaultQuantization", "params": { "stat_subset_size": 20 } });
+    let run = Run::of(folder.path(), "first", &config);
+    let ended = Running::start(run.command()).finish_within(SOON);
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    config["model"]["model"] = json!(run.output.join("mnist_dwcnn.onnx"));
+    refused_config(folder.path(), "again", &config, 2, &["int8 model that Holdfast wrote", "quantize the float model"]);
+}
+
+#[test]
 fn a_model_cut_anywhere_is_refused_without_a_panic() {
     let folder = tempdir().expect("a folder");
     let whole = fs::read(fixture("mnist_dwcnn.onnx")).expect("readable");

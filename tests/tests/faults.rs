@@ -2,7 +2,7 @@
 //!
 //! Scalar kernels on one thread make the digits take seconds, so that a fault placed by a log line strikes in time.
 
-use holdfast_tests::mnist::{Run, worker};
+use holdfast_tests::mnist::{self, Run, worker};
 use holdfast_tests::process::{Running, Signal, finish};
 use holdfast_tests::results::{Results, file_names};
 use std::fs;
@@ -35,6 +35,20 @@ fn slow(run: &Run) -> Command {
     let mut command = run.command();
     command.env("HOLDFAST_ISA", "scalar").args(["--threads", "1"]);
     command
+}
+
+#[test]
+fn the_intermediate_model_is_there_as_soon_as_it_is_made() {
+    let folder = tempdir().expect("a folder");
+    let mut config = mnist::config();
+    config["compression"]["dump_intermediate_model"] = true.into();
+    let run = Run::of(folder.path(), "dumped", &config);
+    let mut running = Running::start(slow(&run));
+    running.line_with("evaluating stage=quantized model");
+    running.signal(Signal::Kill);
+    let ended = running.finish();
+    assert_eq!(ended.signal, Some(SIGKILL), "{}", ended.stderr);
+    assert_eq!(file_names(&run.output), ["intermediate_model.onnx"]);
 }
 
 /// A coordinator without workers of its own, and the address it listens on.

@@ -149,6 +149,12 @@ pub enum PreprocessingStep {
         /// Width in pixels.
         width: usize,
     },
+    /// Central crop to a share of height and width, each rounded down, the odd pixel left at the bottom and on the right
+    /// (POT's `central_fraction`).
+    CentralFraction {
+        /// The share, above 0, at most 1.
+        share: f64,
+    },
     /// RGB to BGR or back.
     ReverseChannels,
     /// RGB to one channel (Pillow's `L`).
@@ -169,6 +175,7 @@ impl PreprocessingStep {
     pub fn keeps_places(&self) -> bool {
         match self {
             PreprocessingStep::CenterCrop { .. } => false,
+            PreprocessingStep::CentralFraction { share } => *share == 1.0,
             PreprocessingStep::Resize { .. }
             | PreprocessingStep::ResizeShortest { .. }
             | PreprocessingStep::ReverseChannels

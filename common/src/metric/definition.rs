@@ -1,9 +1,13 @@
 //! What a metric's file says about it, and the parts every metric shares: its name, the output it reads.
 
-use super::input::Input;
+use super::input::{Input, best};
+use super::log_probability::softmax;
 use super::parameters::{DeclarationError, Parameters};
 use super::{Metric, MetricError, MetricSpec, Orientation, Outputs};
 use crate::dataset::{Annotation, Truth};
+
+/// How far the sum of scores may be from 1 for them to be probabilities.
+const SHARES_TOLERANCE: f64 = 1e-3;
 
 /// A metric by its parameters: how it is declared, what one sample contributes, how contributions fold.
 pub(super) trait Definition: Clone + Send + Sync + 'static {
@@ -82,6 +86,16 @@ impl<D: Definition> Metric for Bound<D> {
 
     fn contribution(&self, outputs: &Outputs<'_>, annotation: &Annotation) -> Result<Vec<f64>, MetricError> {
         self.definition.contribution(&self.input, outputs, annotation)
+    }
+
+    fn prediction(&self, outputs: &Outputs<'_>) -> Result<Vec<f64>, MetricError> {
+        let scores = self.input.scores(outputs)?;
+        self.input.refuse_infinite(&scores)?;
+        let class = best(&scores);
+        let sum: f64 = scores.iter().copied().map(f64::from).sum();
+        let are_shares = (sum - 1.0).abs() <= SHARES_TOLERANCE && scores.iter().all(|&score| score >= 0.0);
+        let confidence = if are_shares { f64::from(scores[class]) } else { softmax(&scores)[class] };
+        Ok(vec![class as f64, confidence])
     }
 
     fn sample_value(&self, contribution: &[f64]) -> Option<f64> {

@@ -136,6 +136,17 @@ pub trait Metric: Send + Sync {
     /// What one sample contributes.
     fn contribution(&self, outputs: &Outputs<'_>, annotation: &Annotation) -> Result<Vec<f64>, MetricError>;
 
+    /// `[class, confidence]`: the class of the largest score of the output the metric reads, the first of equal ones, and
+    /// its probability.
+    ///
+    /// Scores of 0 or more that sum to 1 within a thousandth are taken for probabilities, others for logits, whose softmax
+    /// is taken.
+    ///
+    /// # Errors
+    ///
+    /// [`MetricError::Output`] where the output is no vector of finite scores.
+    fn prediction(&self, outputs: &Outputs<'_>) -> Result<Vec<f64>, MetricError>;
+
     /// The metric of one sample by itself; `None` where that means nothing.
     fn sample_value(&self, contribution: &[f64]) -> Option<f64>;
 

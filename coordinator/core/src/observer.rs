@@ -2,11 +2,15 @@
 
 use crate::evaluator::Stage;
 use crate::record::{ProbeRecord, RankingRecord, RoundRecord, StageRecord, TrialRecord};
+use holdfast_common::scheme::Scheme;
 
 /// Is told about starts and decisions; decides nothing but, where a run has a time budget, when it is used up.
 pub trait Observer: Send + Sync {
     /// So many evaluations of so many samples each are about to be asked for.
     fn stage_started(&self, _stage: Stage, _evaluations: usize, _samples: usize) {}
+
+    /// A scheme was made that the search may begin with; it has not been measured yet.
+    fn quantized(&self, _scheme: &Scheme) {}
 
     /// A model was evaluated on the whole validation set.
     fn measured(&self, _stage: &StageRecord) {}

@@ -254,6 +254,10 @@ impl Metric for TableMetric {
         Ok(Vec::new())
     }
 
+    fn prediction(&self, _outputs: &Outputs<'_>) -> Result<Vec<f64>, MetricError> {
+        panic!("predictions are not asked for")
+    }
+
     fn sample_value(&self, contribution: &[f64]) -> Option<f64> {
         contribution.get(1).copied()
     }

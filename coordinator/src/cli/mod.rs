@@ -49,6 +49,7 @@ impl Cli {
             Command::Evaluate(args) => args.cluster.progress_bar,
             Command::Plan(args) => args.cluster.progress_bar,
             Command::Worker(_)
+            | Command::Verify(_)
             | Command::Config { .. }
             | Command::Inspect(_)
             | Command::Compare(_)
@@ -65,6 +66,8 @@ pub enum Command {
     Quantize(Box<QuantizeArgs>),
     /// Measure the float model on the validation data
     Evaluate(Box<EvaluateArgs>),
+    /// Run a quantized model in ONNX Runtime or OpenVINO and compare with what its report promised
+    Verify(Box<VerifyArgs>),
     /// Say how many evaluations a run would take, and about how long
     Plan(Box<PlanArgs>),
     /// Compute for a coordinator on another machine
@@ -180,6 +183,77 @@ pub struct EvaluateArgs {
     /// Who computes.
     #[command(flatten)]
     pub cluster: ClusterArgs,
+}
+
+/// `holdfast verify`.
+#[derive(Debug, Args)]
+pub struct VerifyArgs {
+    /// Output directory of the run to verify, or its report.json
+    #[arg(value_name = "RESULTS")]
+    pub results: PathBuf,
+    /// Model and data, as the run was given them; the model that is run is the one in RESULTS.
+    #[command(flatten)]
+    pub input: InputArgs,
+    /// Where the model is run
+    #[arg(long, value_enum, default_value_t = RuntimeArg::Onnxruntime, value_name = "NAME", help_heading = "Verification")]
+    pub runtime: RuntimeArg,
+    /// Python that has the runtime and numpy installed
+    #[arg(
+        long,
+        env = "HOLDFAST_PYTHON",
+        default_value = "python3",
+        value_name = "PROGRAM",
+        help_heading = "Verification"
+    )]
+    pub python: String,
+    /// Only the first N validation samples
+    #[arg(long, value_name = "N", help_heading = "Verification")]
+    pub subset: Option<NonZeroUsize>,
+    /// How far a metric may be off [default: 0.001 or one sample, of metrics above 1 that share]
+    #[arg(long, value_name = "X", value_parser = values::parse_finite, help_heading = "Verification")]
+    pub tolerance: Option<f64>,
+    /// Threads this program computes with [default: all cores]
+    #[arg(long, env = "HOLDFAST_THREADS", value_name = "N", help_heading = "Verification")]
+    pub threads: Option<NonZeroUsize>,
+    /// Progress bars: auto draws them on a terminal, never writes log lines
+    #[arg(long, env = "HOLDFAST_PROGRESS", default_value = "auto", value_name = "WHEN", help_heading = "Verification")]
+    pub progress: ProgressArg,
+}
+
+/// Runtimes a model can be verified in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum RuntimeArg {
+    /// ONNX Runtime.
+    Onnxruntime,
+    /// OpenVINO.
+    Openvino,
+}
+
+impl RuntimeArg {
+    /// The Python package, which is also its name for people.
+    pub fn package(self) -> &'static str {
+        match self {
+            RuntimeArg::Onnxruntime => "onnxruntime",
+            RuntimeArg::Openvino => "openvino",
+        }
+    }
+}
+
+/// One verification: plain data.
+#[derive(Clone, Debug, PartialEq)]
+pub struct VerifyConfig {
+    /// Output directory of the run, or its report.
+    pub results: PathBuf,
+    /// Data, preprocessing and metrics; where results go means nothing here.
+    pub run: RunConfig,
+    /// Where the model is run.
+    pub runtime: RuntimeArg,
+    /// The Python that has it.
+    pub python: String,
+    /// So many of the first validation samples; `None`: all.
+    pub subset: Option<NonZeroUsize>,
+    /// How far a metric may be off; `None`: a tenth of a point or one sample.
+    pub tolerance: Option<f64>,
 }
 
 /// `holdfast plan`.
@@ -445,15 +519,56 @@ impl QuantizeArgs {
 impl EvaluateArgs {
     /// The run these arguments describe; its algorithm and output directory mean nothing here.
     pub fn run_config(&self) -> Result<RunConfig, ConfigError> {
-        let request = match &self.input.config {
+        self.cluster.run_config(self.input.measured()?, None, exit::GOAL_MISSED)
+    }
+}
+
+impl InputArgs {
+    /// What is measured: of the configuration file, or of the flags in its place.
+    fn measured(&self) -> Result<RunRequest, ConfigError> {
+        let request = match &self.config {
             Some(path) => crate::config::load(path)?,
-            None => request::from_flags(&self.input, None)?,
+            None => request::from_flags(self, None)?,
         };
-        if request.validation.metrics.is_empty() {
-            let problem = "the validation data set has no metric to measure".to_owned();
+        let nothing = if request.validation.metrics.is_empty() {
+            Some("the validation data set has no metric to measure")
+        } else if request.annotation_free.is_some() {
+            Some("`annotation_free` makes labels in a run only; name a configuration of labelled data")
+        } else {
+            None
+        };
+        if let Some(problem) = nothing {
+            let problem = problem.to_owned();
             return Err(ConfigError::Option { option: "--config", problem });
         }
-        self.cluster.run_config(request, None, exit::GOAL_MISSED)
+        Ok(request)
+    }
+}
+
+impl VerifyArgs {
+    /// The verification these arguments describe.
+    pub fn verify_config(&self) -> Result<VerifyConfig, ConfigError> {
+        if self.tolerance.is_some_and(|tolerance| tolerance < 0.0) {
+            let problem = "should be 0 or more".to_owned();
+            return Err(ConfigError::Option { option: "--tolerance", problem });
+        }
+        let alone = ClusterArgs {
+            state_dir: None,
+            listen: None,
+            workers: 1,
+            threads: self.threads,
+            progress: self.progress,
+            progress_bar: false,
+            stream_output: false,
+        };
+        Ok(VerifyConfig {
+            results: self.results.clone(),
+            run: alone.run_config(self.input.measured()?, None, exit::GOAL_MISSED)?,
+            runtime: self.runtime,
+            python: self.python.clone(),
+            subset: self.subset,
+            tolerance: self.tolerance,
+        })
     }
 }
 

@@ -51,7 +51,7 @@ pub(super) fn from_flags(input: &InputArgs, method: Option<&MethodArgs>) -> Resu
         subsample: None,
         preprocessing: preprocessing(input, &source)?,
         input_preprocessing: BTreeMap::new(),
-        fits_model: false,
+        fit: None,
         metrics: vec![metric.clone()],
         source,
     };
@@ -76,6 +76,7 @@ pub(super) fn from_flags(input: &InputArgs, method: Option<&MethodArgs>) -> Resu
         parameters: method
             .map_or_else(Parameters::default, |method| parameters(method, accuracy_aware, Some(&metric.name))),
         shuffle_data: false,
+        annotation_free: None,
         dump_intermediate_model: false,
         threads: None,
         validation,

@@ -60,7 +60,14 @@ fn a_configuration_excludes_the_flags_that_say_the_same() {
 
 #[test]
 fn without_a_configuration_model_and_data_are_needed() {
-    for line in ["holdfast quantize", "holdfast quantize -m x.onnx", "holdfast evaluate --data d", "holdfast worker"] {
+    for line in [
+        "holdfast quantize",
+        "holdfast quantize -m x.onnx",
+        "holdfast evaluate --data d",
+        "holdfast worker",
+        "holdfast verify -m x.onnx --data d",
+        "holdfast verify results",
+    ] {
         let error = parse(line).expect_err(line);
         assert_eq!(error.kind(), ErrorKind::MissingRequiredArgument, "{line}");
     }
@@ -224,7 +231,7 @@ fn pots_own_flags_are_understood_and_contradictions_refused() {
     let config = quantize("-q default -m y.onnx --engine simplified --data-source photos/*.png").expect("images");
     assert_eq!(config.request.algorithm, Algorithm::DefaultQuantization);
     assert_eq!(config.request.validation.source, DataSource::Listed("photos/*.png".into()));
-    assert!(config.request.validation.fits_model);
+    assert!(config.request.validation.fit.is_some());
 }
 
 #[test]

@@ -8,11 +8,15 @@ use super::engine::EngineData;
 use super::keys::{ACCURACY_AWARE, ALGORITHM, COMPRESSION, DEFAULT_QUANTIZATION, METRIC_CHOICE};
 use super::quantization::{Quantization, read_quantization};
 use super::request::Algorithm;
+use holdfast_common::dataset::Truth;
 use holdfast_common::metric::MetricSpec;
 use holdfast_common::quantization::params::Symmetry;
 use holdfast_core::parameters::{
     DropType, MetricParameters, ModelType, Parameters, Preset, QuantizationParameters, TargetDevice,
 };
+
+/// The least confidence of a prediction that becomes a label, as in POT.
+const CONFIDENCE: f64 = 0.6;
 
 /// What the section says.
 pub(super) struct Compression {
@@ -22,6 +26,8 @@ pub(super) struct Compression {
     pub(super) parameters: Parameters,
     /// `shuffle_data`.
     pub(super) shuffle_data: bool,
+    /// `annotation_free`, with its threshold.
+    pub(super) annotation_free: Option<f64>,
     /// `dump_intermediate_model`.
     pub(super) dump_intermediate_model: bool,
 }
@@ -100,7 +106,12 @@ fn read_algorithm(node: &Node<'_>, data: Option<&EngineData>) -> Option<Compress
             let accuracy = read_accuracy(&params, metrics);
             let convert = read_conversion(&params, quantization.as_ref().map(|quantization| &quantization.parameters));
             let accuracy = Parameters { convert_to_mixed_preset: convert?, ..accuracy? };
-            Some(finished(algorithm, accuracy, quantization?))
+            let annotation_free = read_annotation_free(&params, metrics);
+            let (mut accuracy, annotation_free) = (accuracy, annotation_free?);
+            if annotation_free.is_some() {
+                measure_baseline(&params, &mut accuracy);
+            }
+            Some(Compression { annotation_free, ..finished(algorithm, accuracy, quantization?) })
         }
     }
 }
@@ -111,6 +122,7 @@ fn finished(algorithm: Algorithm, parameters: Parameters, read: Quantization) ->
         algorithm,
         parameters: Parameters { quantization, seed, ..parameters },
         shuffle_data,
+        annotation_free: None,
         dump_intermediate_model: false,
     }
 }
@@ -154,11 +166,6 @@ fn read_accuracy(params: &Object<'_>, metrics: Option<&[MetricSpec]>) -> Option<
         node.number_within(|ratio| ratio > 0.0, "a number above 0").map(|ratio| ratio.min(1.0))
     });
     let tune_hyperparams = params.or("tune_hyperparams", default.tune_hyperparams, Node::boolean);
-    params.only_boolean("annotation_free", false, "the float model's predictions cannot be labels yet; label the data");
-    let threshold = "annotation_conf_threshold";
-    if params.get(threshold).is_some_and(|node| node.number().is_some()) {
-        params.without_effect_unless_default(threshold, &ACCURACY_AWARE, "it belongs to `annotation_free`");
-    }
     let metrics = match params.get("metrics") {
         Some(node) => read_metrics(&node, metrics),
         None => all_metrics(params, metrics),
@@ -175,6 +182,44 @@ fn read_accuracy(params: &Object<'_>, metrics: Option<&[MetricSpec]>) -> Option<
         tune_hyperparams: tune_hyperparams?,
         ..default
     })
+}
+
+/// The float model is run anyway, and its value on labels of other origin would mean nothing.
+fn measure_baseline(params: &Object<'_>, parameters: &mut Parameters) {
+    for metric in &mut parameters.metrics {
+        if metric.baseline_value.take().is_some()
+            && let Some(node) = params.get("metrics")
+        {
+            node.warn("has a `baseline_value` that has no effect: with `annotation_free` it is measured");
+        }
+    }
+}
+
+/// `annotation_free` and its threshold; predictions can stand for class labels, for nothing else.
+fn read_annotation_free(params: &Object<'_>, metrics: Option<&[MetricSpec]>) -> Option<Option<f64>> {
+    let is_on = params.or("annotation_free", false, Node::boolean);
+    let key = "annotation_conf_threshold";
+    let threshold = params.or(key, CONFIDENCE, |node| {
+        node.number_within(|confidence| (0.0..=1.0).contains(&confidence), "a number from 0 to 1")
+    });
+    let (is_on, threshold) = (is_on?, threshold?);
+    let Some(node) = params.get("annotation_free").filter(|_| is_on) else {
+        params.without_effect_unless_default(key, &ACCURACY_AWARE, "it belongs to `annotation_free`");
+        return Some(None);
+    };
+    let metrics = metrics?;
+    if let Some(metric) = metrics.iter().find(|metric| metric.definition.truth() != Truth::Label) {
+        let needed = metric.definition.truth().name();
+        let problem = format!("makes class labels of predictions, but metric `{}` needs {needed}", metric.name);
+        node.refuse(&problem, Some("measure accuracy or another metric of classes, or annotate the data"));
+        return None;
+    }
+    if let Some(odd) = metrics.iter().find(|metric| metric.output != metrics[0].output) {
+        let problem = format!("makes labels of one output, but `{}` and `{}` read two", metrics[0].name, odd.name);
+        node.refuse(&problem, Some("keep the metrics of one output"));
+        return None;
+    }
+    Some(Some(threshold))
 }
 
 fn all_metrics(params: &Object<'_>, metrics: Option<&[MetricSpec]>) -> Option<Vec<MetricParameters>> {

@@ -20,6 +20,8 @@ pub(super) struct Surroundings<'d, 'p> {
     pub(super) preprocessing: Option<Node<'d>>,
     /// What the model's outputs mean, where a launcher says so.
     pub(super) adapter: Option<Node<'d>>,
+    /// Whether labels are made in the run, so that data sets need not have them.
+    pub(super) makes_labels: bool,
 }
 
 /// Reads one data set.
@@ -60,15 +62,17 @@ pub(super) fn read_dataset(node: &Node<'_>, surroundings: &Surroundings<'_, '_>)
     let annotation = annotation?;
     let is_folder = matches!(source, DataSource::Folder(_));
     let unserved = |metric: &&MetricSpec| !is_folder || metric.definition.truth() != Truth::Label;
-    if let (None, Some(metric), Some(node)) = (&annotation, metrics.iter().find(unserved), &source_node) {
+    if let (None, Some(metric), Some(node)) =
+        (&annotation, metrics.iter().find(unserved).filter(|_| !surroundings.makes_labels), &source_node)
+    {
         let problem = format!("comes without the truth that metric `{}` compares with", metric.name);
         let advice = annotation_advice(metric.definition.truth());
         node.refuse(&problem, Some(&format!("add `annotation`: {advice}")));
     }
     let Pipelines { every: preprocessing, by_input: input_preprocessing } = preprocessing?;
     let (name, subsample) = (name?, subsample?);
-    let fits_model = false;
-    Some(DatasetConfig { name, source, annotation, subsample, preprocessing, input_preprocessing, fits_model, metrics })
+    let fit = None;
+    Some(DatasetConfig { name, source, annotation, subsample, preprocessing, input_preprocessing, fit, metrics })
 }
 
 fn read_source(node: &Node<'_>, directory: &Path) -> Option<DataSource> {

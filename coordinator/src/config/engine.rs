@@ -4,7 +4,7 @@ use super::dataset::{Surroundings, read_dataset};
 use super::document::{Node, Object};
 use super::files::{parser, read_beside};
 use super::keys::{DATASETS, ENGINE, EVALUATED_MODEL, EVALUATION, LAUNCHER};
-use super::request::{DataSource, DatasetConfig};
+use super::request::{DataSource, DatasetConfig, Fit};
 use holdfast_common::dataset::Preprocessing;
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
@@ -26,8 +26,8 @@ type Pair = (DatasetConfig, Option<DatasetConfig>);
 
 const INLINE: &str = "describe the data under `datasets`";
 
-/// Reads the section; relative paths are taken from `directory`.
-pub(super) fn read_engine(node: &Node<'_>, directory: &Path) -> Option<EngineData> {
+/// Reads the section; relative paths are taken from `directory`. `makes_labels`: the data need not have any.
+pub(super) fn read_engine(node: &Node<'_>, directory: &Path, makes_labels: bool) -> Option<EngineData> {
     let engine = node.section(&ENGINE)?;
     let types = [("accuracy_checker", false), ("simplified", true)];
     let is_simplified = engine.or("type", false, |node| node.choice(&types))?;
@@ -53,8 +53,8 @@ pub(super) fn read_engine(node: &Node<'_>, directory: &Path) -> Option<EngineDat
             config.refuse("stands beside `datasets`", Some("keep one of the two"));
             None
         }
-        (Some(config), None) => read_evaluation(&config, directory),
-        (None, _) => read_inline(&engine, directory),
+        (Some(config), None) => read_evaluation(&config, directory, makes_labels),
+        (None, _) => read_inline(&engine, directory, makes_labels),
     }?;
     Some(EngineData { validation, calibration, threads: threads?, is_simplified })
 }
@@ -66,17 +66,11 @@ fn read_simplified(engine: &Object<'_>, directory: &Path) -> Option<DatasetConfi
             node.refuse("does not go with the simplified engine", Some("describe the images by `data_source`"));
         }
     }
-    if let Some(node) = engine.get("layout") {
-        let layouts = [("NCHW", true), ("CHW", true), ("NHWC", false), ("HWC", false)];
-        if !node.choice(&layouts)? {
-            node.unsupported("images are fed channels first: NCHW, CHW");
-        }
-    }
-    if let Some(node) = engine.get("central_fraction")
-        && node.number_within(|share| share > 0.0 && share <= 1.0, "a number above 0, at most 1")? < 1.0
-    {
-        node.unsupported("use the accuracy_checker engine with the steps `crop` and `resize`");
-    }
+    let layouts = [("NCHW", true), ("CHW", true), ("NHWC", false), ("HWC", false)];
+    let channels_first = engine.optional("layout", |node| node.choice(&layouts));
+    let central_fraction = engine.or("central_fraction", 1.0, |node| {
+        node.number_within(|share| share > 0.0 && share <= 1.0, "a number above 0, at most 1")
+    });
     let path = directory.join(engine.required("data_source")?.string()?);
     let last = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let is_list = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("txt"));
@@ -88,7 +82,7 @@ fn read_simplified(engine: &Object<'_>, directory: &Path) -> Option<DatasetConfi
         subsample: None,
         preprocessing: Preprocessing::default(),
         input_preprocessing: BTreeMap::new(),
-        fits_model: true,
+        fit: Some(Fit { channels_first: channels_first?, central_fraction: central_fraction? }),
         metrics: Vec::new(),
     })
 }
@@ -105,7 +99,7 @@ fn read_requests(engine: &Object<'_>) -> Option<Option<NonZeroUsize>> {
 }
 
 /// An evaluation file of accuracy-checker; relative paths in it are taken from its own directory.
-fn read_evaluation(node: &Node<'_>, directory: &Path) -> Option<Pair> {
+fn read_evaluation(node: &Node<'_>, directory: &Path, makes_labels: bool) -> Option<Pair> {
     let name = node.string()?;
     let Some(parse) = parser(Path::new(&name)) else {
         node.refuse("should be a .yml, .yaml or .json file", None);
@@ -124,13 +118,13 @@ fn read_evaluation(node: &Node<'_>, directory: &Path) -> Option<Pair> {
         return None;
     };
     let model = only.section(&EVALUATED_MODEL)?;
-    read_inline(&model, &file.directory)
+    read_inline(&model, &file.directory, makes_labels)
 }
 
 /// `launchers` and `datasets`, of the section itself or of an evaluation file.
-fn read_inline(object: &Object<'_>, directory: &Path) -> Option<Pair> {
+fn read_inline(object: &Object<'_>, directory: &Path, makes_labels: bool) -> Option<Pair> {
     let adapter = object.get("launchers").and_then(|node| read_launchers(&node));
-    let around = Surroundings { directory, preprocessing: None, adapter };
+    let around = Surroundings { directory, preprocessing: None, adapter, makes_labels };
     let datasets = object.required("datasets")?;
     if datasets.is_object() { read_pair(&datasets, around) } else { read_single(&datasets, &around) }
 }

@@ -21,11 +21,6 @@ pub(super) fn read_holdfast(node: &Node<'_>, directory: &Path, parameters: Param
         node.number_within(|alpha| alpha <= 1.0, "a number up to 1; a negative one is off")
     });
     let (mode, search) = (mode?, search?);
-    if mode == Mode::Compat {
-        for key in ["strategy", "bisect_arity", "readmission", "hardest_first", "racing", "cost_aware"] {
-            section.without_effect(key, "compat mode takes POT's steps");
-        }
-    }
     let quantization = QuantizationParameters {
         channel_alignment: channel_alignment?,
         smooth_quant_alpha: smooth_quant_alpha?,

@@ -29,11 +29,11 @@ pub use annotation::annotation_advice;
 
 pub use preprocessing::{ImageReader, Steps};
 pub use problem::{ConfigError, InvalidConfig, Problem, render};
-pub use request::{Algorithm, AnnotationSource, DataSource, DatasetConfig, RunRequest, Subsample};
+pub use request::{Algorithm, AnnotationSource, DataSource, DatasetConfig, Fit, RunRequest, Subsample};
 pub use schema::schema;
 pub use template::{TemplateFormat, template};
 
-use document::{Findings, Node};
+use document::{Findings, Node, Object};
 use files::{Parse, parser, read_text};
 use keys::{MODEL, ROOT};
 use std::path::{Path, PathBuf};
@@ -71,7 +71,8 @@ fn parse_as(parse: Parse, text: &str, file: &str, directory: &Path) -> Result<Ru
 fn read_file(root: &Node<'_>, directory: &Path) -> Option<RunRequest> {
     let file = root.section(&ROOT)?;
     let model = file.required("model").and_then(|node| read_model(&node, directory));
-    let data = file.required("engine").and_then(|node| engine::read_engine(&node, directory));
+    let data =
+        file.required("engine").and_then(|node| engine::read_engine(&node, directory, is_annotation_free(&file)));
     let compression = file.required("compression");
     let compression = compression.and_then(|node| compression::read_compression(&node, data.as_ref()));
     let parameters = compression.as_ref().map(|compression| compression.parameters.clone()).unwrap_or_default();
@@ -85,12 +86,19 @@ fn read_file(root: &Node<'_>, directory: &Path) -> Option<RunRequest> {
         algorithm: compression.algorithm,
         parameters: parameters?,
         shuffle_data: compression.shuffle_data,
+        annotation_free: compression.annotation_free,
         dump_intermediate_model: compression.dump_intermediate_model,
         threads: data.threads,
         validation: data.validation,
         calibration: data.calibration,
         warnings: Vec::new(),
     })
+}
+
+/// Whether labels are to be made, which data sets then need not have; mistakes in this key are told where it is read.
+fn is_annotation_free(file: &Object<'_>) -> bool {
+    let compression = file.get("compression").map(|node| node.json()).unwrap_or_default();
+    compression.pointer("/algorithms/0/params/annotation_free").and_then(|value| value.as_bool()) == Some(true)
 }
 
 fn read_model(node: &Node<'_>, directory: &Path) -> Option<(String, PathBuf)> {

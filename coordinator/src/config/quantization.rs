@@ -135,6 +135,13 @@ fn read_tensor(node: &Node<'_>, class: TensorClass) -> Option<TensorParameters> 
     let modes = [("symmetric", Symmetry::Symmetric), ("asymmetric", Symmetry::Asymmetric)];
     let mode = tensor.optional("mode", |node| node.choice(&modes));
     let granularity = tensor.optional("granularity", |node| node.choice(&GRANULARITIES));
+    if let (TensorClass::Activations, Some(Some(Granularity::PerChannel))) = (class, &granularity)
+        && let Some(node) = tensor.get("granularity")
+    {
+        node.unsupported(
+            "no kernel reads codes of activations with a scale a channel, here or in ONNX Runtime: pertensor",
+        );
+    }
     let range_estimator = tensor.optional("range_estimator", |node| read_range_estimator(node, class));
     let bits = bits?;
     // Signed codes and unsigned ones both fit: -2^(b-1) to 2^b - 1, and no more than 2^b of them.

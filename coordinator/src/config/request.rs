@@ -3,7 +3,7 @@
 use crate::dataset::CocoNumbering;
 use holdfast_common::dataset::Preprocessing;
 use holdfast_common::metric::MetricSpec;
-use holdfast_core::parameters::{Granularity, Mode, Parameters};
+use holdfast_core::parameters::{Granularity, Mode, Parameters, SearchParameters, Strategy};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
@@ -25,6 +25,8 @@ pub struct RunRequest {
     pub parameters: Parameters,
     /// Whether calibration samples are drawn at random instead of taken from the front.
     pub shuffle_data: bool,
+    /// Where the float model's predictions are the labels: the least confidence of those that count.
+    pub annotation_free: Option<f64>,
     /// Whether the quantized model without bias correction is written as well.
     #[serde(skip)]
     pub dump_intermediate_model: bool,
@@ -52,8 +54,46 @@ impl RunRequest {
             let remark = "compat mode: activations of depthwise convolutions are quantized per tensor, not per channel as in POT";
             self.warnings.push(remark.to_owned());
         }
+        let idle = idle_parameters(&self.parameters);
+        self.warnings.extend(idle.into_iter().map(|(name, why)| format!("`{name}` has no effect: {why}")));
         self
     }
+}
+
+/// Parameters that were set to something and that the mode or the strategy does not look at.
+fn idle_parameters(parameters: &Parameters) -> Vec<(&'static str, &'static str)> {
+    let (search, plain) = (&parameters.search, SearchParameters::default());
+    let of_bisection = [
+        ("holdfast.bisect_arity", search.bisect_arity != plain.bisect_arity),
+        ("holdfast.readmission", search.readmission != plain.readmission),
+        ("holdfast.hardest_first", search.hardest_first != plain.hardest_first),
+        ("holdfast.racing", search.racing.is_some()),
+    ];
+    let of_default_mode = [
+        ("holdfast.cost_aware", search.cost_aware),
+        ("holdfast.hold_out", search.hold_out.is_some()),
+        ("holdfast.ranking", search.ranking.is_some()),
+        ("holdfast.budget", search.budget != plain.budget),
+    ];
+    let is_compat = parameters.mode == Mode::Compat;
+    let bisects = !is_compat && search.strategy == Strategy::Bisect;
+    let mut idle = Vec::new();
+    if !bisects {
+        let why = if is_compat { "compat mode takes POT's steps" } else { "the greedy strategy does not bisect" };
+        idle.extend(of_bisection.into_iter().filter(|(_, is_set)| *is_set).map(|(name, _)| (name, why)));
+    }
+    if is_compat {
+        idle.extend(
+            of_default_mode
+                .into_iter()
+                .filter(|(_, is_set)| *is_set)
+                .map(|(name, _)| (name, "compat mode takes POT's steps")),
+        );
+    }
+    if bisects && !parameters.use_prev_if_drop_increase {
+        idle.push(("use_prev_if_drop_increase", "bisection takes no steps back; `\"strategy\": \"greedy\"` does"));
+    }
+    idle
 }
 
 /// What is to be done.
@@ -92,8 +132,8 @@ pub struct DatasetConfig {
     pub preprocessing: Preprocessing,
     /// What happens to these inputs instead.
     pub input_preprocessing: BTreeMap<String, Preprocessing>,
-    /// Whether images are resized to whatever the model's input is, and nothing else (POT's simplified engine).
-    pub fits_model: bool,
+    /// How images are made to fit whatever the model's input is, in place of preprocessing (POT's simplified engine).
+    pub fit: Option<Fit>,
     /// Metrics, with distinct names.
     pub metrics: Vec<MetricSpec>,
 }
@@ -103,6 +143,15 @@ impl DatasetConfig {
     pub fn preprocessing_of(&self, input: &str) -> &Preprocessing {
         self.input_preprocessing.get(input).unwrap_or(&self.preprocessing)
     }
+}
+
+/// How POT's simplified engine makes an image fit the model: cut, resized, blue first, nothing else.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Fit {
+    /// Whether channels come first; `None`: as the model's input looks.
+    pub channels_first: Option<bool>,
+    /// Share of height and width that is kept, above 0, at most 1.
+    pub central_fraction: f64,
 }
 
 /// Where samples lie.

@@ -21,7 +21,7 @@ pub fn compare(args: &CompareArgs) -> Result<String, RunError> {
 }
 
 /// The report of a run: its file, or that in its directory.
-fn read(path: &Path) -> Result<Value, RunError> {
+pub(super) fn read(path: &Path) -> Result<Value, RunError> {
     let path: PathBuf = if path.is_dir() { path.join(REPORT_JSON) } else { path.to_owned() };
     let failed = |source| RunError::Read { path: path.clone(), source };
     let mut bytes = Vec::new();

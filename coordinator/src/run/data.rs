@@ -3,7 +3,7 @@
 use super::RunError;
 use crate::artifact::{Artifacts, PackSource};
 use crate::cli::ProgressArg;
-use crate::config::{AnnotationSource, DataSource, DatasetConfig, Subsample, annotation_advice};
+use crate::config::{AnnotationSource, DataSource, DatasetConfig, Fit, Subsample, annotation_advice};
 use crate::dataset::{DatasetError, DatasetRequest, LabelSource, PackReader, SampleSource, Subset, scan};
 use crate::terminal::{Progress, ProgressStyle, StageProgress};
 use bytes::Bytes;
@@ -126,14 +126,24 @@ fn labels(source: &AnnotationSource, truth: Truth) -> LabelSource {
     }
 }
 
-/// The steps of POT's simplified engine: resize to the model's input, blue first, nothing else.
-fn fitting(input: &ModelInput) -> Result<Preprocessing, RunError> {
-    let [_, Some(channels @ (1 | 3)), Some(height), Some(width)] = input.dims[..] else {
-        return Err(RunError::NoImageInput { input: input.name.clone() });
+/// The steps of POT's simplified engine: cut, resize to the model's input, blue first, nothing else.
+fn fitting(input: &ModelInput, fit: Fit) -> Result<Preprocessing, RunError> {
+    let refuse = || RunError::NoImageInput { input: input.name.clone() };
+    let [_, second, third, last] = input.dims[..] else { return Err(refuse()) };
+    let is_channels = |extent: Option<usize>| matches!(extent, Some(1 | 3));
+    let (channels, height, width) = match fit.channels_first {
+        Some(true) => (second, third, last),
+        Some(false) => (last, second, third),
+        None if is_channels(second) => (second, third, last),
+        None => (last, second, third),
     };
-    let resize = PreprocessingStep::Resize { height, width, filter: ResizeFilter::OpencvLinear };
+    let (Some(channels @ (1 | 3)), Some(height), Some(width)) = (channels, height, width) else {
+        return Err(refuse());
+    };
     let color = if channels == 1 { PreprocessingStep::Grayscale } else { PreprocessingStep::ReverseChannels };
-    Ok(Preprocessing { steps: vec![resize, color] })
+    let cut = PreprocessingStep::CentralFraction { share: fit.central_fraction };
+    let resize = PreprocessingStep::Resize { height, width, filter: ResizeFilter::OpencvLinear };
+    Ok(Preprocessing { steps: vec![color, cut, resize] })
 }
 
 /// What does not change between candidates: model, data, preprocessing, metrics.
@@ -146,7 +156,10 @@ pub fn workload(
 ) -> Result<Workload, RunError> {
     let mut preprocessing = BTreeMap::new();
     for input in model.inputs() {
-        let steps = if config.fits_model { fitting(input)? } else { config.preprocessing_of(&input.name).clone() };
+        let steps = match config.fit {
+            Some(fit) => fitting(input, fit)?,
+            None => config.preprocessing_of(&input.name).clone(),
+        };
         preprocessing.insert(input.name.clone(), steps);
     }
     Ok(Workload { model: model_digest, manifest: data.digest, preprocessing, metrics })

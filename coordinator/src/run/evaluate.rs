@@ -18,18 +18,11 @@ pub async fn evaluate(config: RunConfig, stop: CancellationToken) -> Result<Stri
     let for_scan = config.clone();
     let prepared = tokio::task::spawn_blocking(move || prepare(&for_scan))
         .await
-        .map_err(|error| RunError::Runtime(std::io::Error::other(error)))??;
+        .map_err(|error| RunError::Threads(std::io::Error::other(error)))??;
     let running = start(&config, prepared.artifacts.clone(), &stop)?;
     let bars = CancellationToken::new();
     let progress = show_progress(&running.cluster, config.progress, bars.clone());
-    let candidate = match prepared.model.embedded_scheme() {
-        // An exported model is measured as what it is.
-        Some(scheme) => {
-            let bytes = serde_json::to_vec(scheme).map_err(std::io::Error::other).map_err(RunError::Runtime)?;
-            Candidate { scheme: Some(prepared.artifacts.publish(bytes)?), reverted: Vec::new() }
-        }
-        None => Candidate::baseline(),
-    };
+    let candidate = prepared.candidate()?;
     let set = &prepared.validation_set;
     let measured = measure(&running.cluster, &prepared, set, Stage::Baseline, candidate).await;
     bars.cancel();

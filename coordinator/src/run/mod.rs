@@ -2,6 +2,7 @@
 //!
 //! Never here: decisions about quality.
 
+mod annotate;
 mod compare;
 mod data;
 mod evaluate;
@@ -12,6 +13,7 @@ mod overview;
 mod plan;
 mod prepare;
 mod quantize;
+mod verify;
 mod watch;
 mod worker;
 
@@ -20,6 +22,7 @@ pub use evaluate::evaluate;
 pub use inspect::Inspection;
 pub use plan::plan;
 pub use quantize::quantize;
+pub use verify::{RuntimeError, verify};
 pub use worker::worker;
 
 use crate::artifact::ProviderError;
@@ -33,6 +36,7 @@ use holdfast_common::metric::MetricError;
 use holdfast_common::model::{ModelError, SampleShapeError};
 use holdfast_core::CoreError;
 use holdfast_core::evaluator::EvaluatorError;
+use holdfast_proto::message::TaskFailure;
 use holdfast_worker::artifact::ArtifactError;
 use holdfast_worker::engine::EngineError;
 use holdfast_worker::session::SessionError;
@@ -57,13 +61,22 @@ pub enum RunError {
         /// Why.
         source: ModelError,
     },
+    /// The model is quantized already.
+    #[error(
+        "model {} is an int8 model that Holdfast wrote; quantize the float model it was made from (`holdfast evaluate` \
+         measures this one, `holdfast verify` runs it elsewhere)", path.display()
+    )]
+    Quantized {
+        /// The file.
+        path: PathBuf,
+    },
     /// The model cannot be run one sample at a time.
     #[error(transparent)]
     Shapes(#[from] SampleShapeError),
     /// The simplified engine resizes images to an input whose extents the model leaves free, or that is no image.
     #[error(
         "model input `{input}` is no image of 1 or 3 channels with fixed height and width, which the simplified engine \
-         needs; describe the data with the accuracy_checker engine"
+         needs; say where its channels are by `layout`, or describe the data with the accuracy_checker engine"
     )]
     NoImageInput {
         /// The input.
@@ -88,6 +101,17 @@ pub enum RunError {
     /// A data set cannot be used.
     #[error(transparent)]
     Dataset(#[from] DatasetError),
+    /// `annotation_free` finds no label.
+    #[error(
+        "`annotation_free`: no prediction of {samples} samples has a confidence of {threshold}; lower \
+         `annotation_conf_threshold`, or look whether data and preprocessing are the model's"
+    )]
+    NothingConfident {
+        /// The confidence asked for.
+        threshold: f64,
+        /// Samples there are.
+        samples: usize,
+    },
     /// A manifest cannot be written.
     #[error(transparent)]
     Manifest(#[from] ManifestError),
@@ -123,6 +147,12 @@ pub enum RunError {
     /// The algorithm ended without a conclusion.
     #[error(transparent)]
     Core(#[from] CoreError),
+    /// A sample or the model cannot be computed.
+    #[error(transparent)]
+    Task(TaskFailure),
+    /// The model cannot be run outside.
+    #[error(transparent)]
+    Runtime(#[from] RuntimeError),
     /// The finished model cannot be exported.
     #[error("export the quantized model")]
     Export(#[source] ModelError),
@@ -137,9 +167,9 @@ pub enum RunError {
     /// A result cannot be written.
     #[error(transparent)]
     Output(#[from] OutputError),
-    /// The asynchronous runtime cannot start.
-    #[error("start the runtime")]
-    Runtime(#[source] std::io::Error),
+    /// The program's own threads fail.
+    #[error("run the program's threads")]
+    Threads(#[source] std::io::Error),
 }
 
 impl RunError {
@@ -149,11 +179,13 @@ impl RunError {
             RunError::Isa { .. }
             | RunError::Read { .. }
             | RunError::Model { .. }
+            | RunError::Quantized { .. }
             | RunError::Shapes(_)
             | RunError::NoImageInput { .. }
             | RunError::UnknownInput { .. }
             | RunError::Report { .. }
             | RunError::Dataset(_)
+            | RunError::NothingConfident { .. }
             | RunError::Manifest(_)
             | RunError::Core(
                 CoreError::UnknownMetric { .. }
@@ -162,6 +194,7 @@ impl RunError {
                 | CoreError::UnknownOperation(_)
                 | CoreError::NoSamples(_),
             ) => exit::CONFIGURATION,
+            RunError::Runtime(failure) if failure.is_missing_software() => exit::CONFIGURATION,
             _ => exit::FAILURE,
         }
     }

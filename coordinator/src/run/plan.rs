@@ -1,7 +1,7 @@
 //! `holdfast plan`: how many evaluations a run takes at least and at most, and about how long, from a short timed probe.
 
 use super::RunError;
-use super::prepare::{Prepared, prepare, start};
+use super::prepare::{Prepared, prepare_float, start};
 use crate::cli::RunConfig;
 use crate::config::Algorithm;
 use crate::terminal::duration;
@@ -34,14 +34,16 @@ struct Bounds {
 pub async fn plan(config: RunConfig, stop: CancellationToken) -> Result<String, RunError> {
     config.request.parameters.check()?;
     // A memo store of its own: remembered results would be timed as free.
-    let state = tempfile::tempdir().map_err(RunError::Runtime)?;
+    let state = tempfile::tempdir().map_err(RunError::Threads)?;
     let config = RunConfig { state_dir: state.path().to_owned(), ..config };
     let for_scan = config.clone();
-    let prepared = tokio::task::spawn_blocking(move || prepare(&for_scan))
+    let prepared = tokio::task::spawn_blocking(move || prepare_float(&for_scan))
         .await
-        .map_err(|error| RunError::Runtime(std::io::Error::other(error)))??;
+        .map_err(|error| RunError::Threads(std::io::Error::other(error)))??;
     let running = start(&config, prepared.artifacts.clone(), &stop)?;
-    let probed = probe(&running.cluster, &prepared).await;
+    // Without labels there are no contributions, but the model takes as long.
+    let want = config.request.annotation_free.map_or(Want::Contributions, |_| Want::Predictions);
+    let probed = probe(&running.cluster, &prepared, want).await;
     running.stop().await;
     let (samples, seconds) = probed?;
 
@@ -69,14 +71,14 @@ pub async fn plan(config: RunConfig, stop: CancellationToken) -> Result<String, 
 }
 
 /// Samples computed while the clock ran, and its seconds.
-async fn probe(cluster: &crate::cluster::Cluster, prepared: &Prepared) -> Result<(usize, f64), RunError> {
+async fn probe(cluster: &crate::cluster::Cluster, prepared: &Prepared, want: Want) -> Result<(usize, f64), RunError> {
     let set = &prepared.validation_set;
     let warm = WARM_SAMPLES.min(set.samples.len() / 2);
     let evaluate = |samples: &[holdfast_common::evaluation::SampleIndex]| {
         let evaluation = Evaluation {
             workload: set.workload,
             candidate: Candidate::baseline(),
-            want: Want::Contributions,
+            want: want.clone(),
             samples: samples.to_vec(),
         };
         cluster.evaluate(Stage::Baseline, vec![evaluation])

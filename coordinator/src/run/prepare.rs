@@ -10,7 +10,7 @@ use crate::cluster::{Cluster, ClusterConfig};
 use crate::memo::MemoStore;
 use crate::server::Gate;
 use holdfast_common::Digest;
-use holdfast_common::evaluation::{SampleIndex, Workload};
+use holdfast_common::evaluation::{Candidate, SampleIndex, Workload};
 use holdfast_common::graph::Graph;
 use holdfast_common::metric::{self, Metric, MetricSpec};
 use holdfast_common::model::Model;
@@ -47,6 +47,24 @@ pub struct Prepared {
     pub artifacts: Arc<Artifacts>,
 }
 
+impl Prepared {
+    /// The model as what it is: float, or the int8 model that an export stands for.
+    pub fn candidate(&self) -> Result<Candidate, RunError> {
+        let Some(scheme) = self.model.embedded_scheme() else { return Ok(Candidate::baseline()) };
+        let json = serde_json::to_vec(scheme).map_err(|source| RunError::Json { what: "the scheme", source })?;
+        Ok(Candidate { scheme: Some(self.artifacts.publish(json)?), reverted: Vec::new() })
+    }
+}
+
+/// [`prepare`], of a model that is to be quantized. Blocks.
+pub fn prepare_float(config: &RunConfig) -> Result<Prepared, RunError> {
+    let prepared = prepare(config)?;
+    match prepared.model.embedded_scheme() {
+        Some(_) => Err(RunError::Quantized { path: config.request.model.clone() }),
+        None => Ok(prepared),
+    }
+}
+
 /// Loads, scans and publishes. Blocks.
 pub fn prepare(config: &RunConfig) -> Result<Prepared, RunError> {
     let request = &config.request;
@@ -56,7 +74,7 @@ pub fn prepare(config: &RunConfig) -> Result<Prepared, RunError> {
     let model = load_model(&request.model)?;
     let artifacts = Arc::new(Artifacts::new());
     let model_digest = artifacts.publish(model.to_bytes())?;
-    let labelled = !request.validation.metrics.is_empty();
+    let labelled = !request.validation.metrics.is_empty() && request.annotation_free.is_none();
     let validation = publish_data(&request.validation, labelled, &model, &artifacts, config.progress)?;
     let calibration = match &request.calibration {
         Some(calibration) => Some(publish_data(calibration, false, &model, &artifacts, config.progress)?),

@@ -1,10 +1,11 @@
 //! `holdfast quantize`: the whole run, from files to the quantized model and its report.
 
 use super::RunError;
+use super::annotate::{annotate, labels};
 use super::evaluate::measure;
 use super::machine::isa_name;
 use super::overview::{default_overview, overview};
-use super::prepare::{Prepared, prepare, start};
+use super::prepare::{Prepared, prepare_float, start};
 use super::watch::{Witness, show_progress};
 use crate::cli::{RunConfig, exit};
 use crate::cluster::Cluster;
@@ -14,12 +15,12 @@ use crate::report::{
     DataInfo, DatasetInfo, EngineInfo, ModelInfo, Overview, REPORT_SCHEMA, Report, Timings, WorkerInfo, render_html,
 };
 use crate::terminal::summary;
-use holdfast_common::dataset::Annotation;
 use holdfast_common::evaluation::Candidate;
 use holdfast_common::graph::Graph;
 use holdfast_common::model::Model;
 use holdfast_common::scheme::{GroupId, Scheme};
 use holdfast_core::evaluator::{Evaluator, Stage};
+use holdfast_core::observer::Observer;
 use holdfast_core::parameters::Parameters;
 use holdfast_core::quantize::calibrate_and_quantize;
 use holdfast_core::transform::{Source, Transformed, transform};
@@ -27,6 +28,7 @@ use holdfast_core::{CoreError, Problem, SampleSet, run};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -59,31 +61,39 @@ pub async fn quantize(config: RunConfig, stop: CancellationToken) -> Result<(u8,
     config.request.parameters.check()?;
     let output = OutputDir::create(&config.output_dir)?;
     let for_scan = config.clone();
-    let prepared = tokio::task::spawn_blocking(move || prepare(&for_scan))
+    let prepared = tokio::task::spawn_blocking(move || prepare_float(&for_scan))
         .await
-        .map_err(|error| RunError::Runtime(std::io::Error::other(error)))??;
+        .map_err(|error| RunError::Threads(std::io::Error::other(error)))??;
     let running = start(&config, prepared.artifacts.clone(), &stop)?;
     let bars = CancellationToken::new();
     let progress = show_progress(&running.cluster, config.progress, bars.clone());
     let budget = config.request.parameters.search.budget.seconds;
     let witness = Witness::new(running.cluster.clone(), started, budget);
-    let job = Job {
-        config: &config,
-        prepared: &prepared,
-        cluster: &running.cluster,
-        witness: &witness,
-        output: &output,
-        started,
-    };
-    let outcome = match config.request.algorithm {
-        Algorithm::AccuracyAwareQuantization => job.accuracy_aware().await,
-        Algorithm::DefaultQuantization => job.default_quantization().await,
-    };
+    let outcome = carry_out(&config, prepared, &running.cluster, &witness, &output, started).await;
     bars.cancel();
     // The bars are gone either way; a panic while drawing must not hide the run's own outcome.
     let _ = progress.await;
     running.stop().await;
     outcome
+}
+
+async fn carry_out(
+    config: &RunConfig,
+    prepared: Prepared,
+    cluster: &Cluster,
+    witness: &Witness,
+    output: &OutputDir,
+    started: Instant,
+) -> Result<(u8, String), RunError> {
+    let prepared = match config.request.annotation_free {
+        Some(threshold) => annotate(cluster, prepared, threshold).await?,
+        None => prepared,
+    };
+    let job = Job { config, prepared: &prepared, cluster, witness, output, started, dumped: Dumped::default() };
+    match config.request.algorithm {
+        Algorithm::AccuracyAwareQuantization => job.accuracy_aware().await,
+        Algorithm::DefaultQuantization => job.default_quantization().await,
+    }
 }
 
 /// One run: what is asked, with what, by whom, to where.
@@ -94,9 +104,34 @@ struct Job<'a> {
     witness: &'a Witness,
     output: &'a OutputDir,
     started: Instant,
+    dumped: Dumped,
+}
+
+/// Where the intermediate model was written last, or why it could not be.
+type Dumped = Arc<Mutex<Option<Result<PathBuf, RunError>>>>;
+
+/// Writes a model quantized by this scheme, before bias correction, with nothing reverted.
+fn dump(model: &Model, graph: &Graph, scheme: &Scheme, output: &OutputDir) -> Result<PathBuf, RunError> {
+    let uncorrected = Scheme { biases: BTreeMap::new(), ..scheme.clone() };
+    let bytes = model.export_qdq(&uncorrected, &BTreeSet::new(), graph).map_err(RunError::Export)?;
+    Ok(output.write(INTERMEDIATE_MODEL, &bytes)?)
 }
 
 impl Job<'_> {
+    /// Where the request asks for it, writes the intermediate model as soon as there is one, and again whenever another
+    /// takes its place: a run that is stopped later leaves it behind.
+    fn dump_when_quantized(&self, subject: &Subject<'_>) {
+        if !self.config.request.dump_intermediate_model {
+            return;
+        }
+        let (model, graph) = (subject.model.clone(), subject.graph.clone());
+        let (output, dumped) = (self.output.clone(), self.dumped.clone());
+        self.witness.on_quantized(Box::new(move |scheme| {
+            let result = dump(&model, &graph, scheme, &output);
+            *dumped.lock().unwrap_or_else(PoisonError::into_inner) = Some(result);
+        }));
+    }
+
     async fn accuracy_aware(&self) -> Result<(u8, String), RunError> {
         let Job { config, prepared, cluster, .. } = *self;
         let mut parameters = config.request.parameters.clone();
@@ -105,6 +140,7 @@ impl Job<'_> {
         if let Some(transformed) = &transformed {
             parameters.quantization.clone_from(&transformed.parameters);
         }
+        self.dump_when_quantized(&subject);
         let labels = labels(prepared);
         let problem = Problem {
             graph: subject.graph,
@@ -131,9 +167,11 @@ impl Job<'_> {
         let parameters = &config.request.parameters;
         let transformed = transformed(prepared, cluster, parameters).await?;
         let subject = Subject::of(prepared, transformed.as_ref());
+        self.dump_when_quantized(&subject);
         let quantization = transformed.as_ref().map_or(&parameters.quantization, |transformed| &transformed.parameters);
         let (graph, set) = (subject.graph, &subject.calibration);
         let quantized = calibrate_and_quantize(cluster, graph, set, quantization, parameters.mode).await?;
+        self.witness.quantized(&quantized.scheme);
         let overview = default_overview(&config.request, prepared.model_digest, &quantized.scheme);
         let finished =
             Finished { scheme: Some(quantized.scheme), reverted: Vec::new(), record: quantized.corrections, overview };
@@ -164,7 +202,7 @@ impl Job<'_> {
         subject: &Subject<'_>,
         finished: &Finished<R>,
     ) -> Result<String, RunError> {
-        let Job { config, prepared, cluster, witness, output, started } = *self;
+        let Job { config, prepared, cluster, witness, output, started, .. } = *self;
         let request = &config.request;
         let reverted: BTreeSet<GroupId> = finished.reverted.iter().copied().collect();
         let model = match &finished.scheme {
@@ -172,10 +210,8 @@ impl Job<'_> {
             None => prepared.model.to_bytes(),
         };
         let mut files: Vec<PathBuf> = vec![output.write(&format!("{}.onnx", request.model_name), &model)?];
-        if let Some(scheme) = finished.scheme.as_ref().filter(|_| request.dump_intermediate_model) {
-            let uncorrected = Scheme { biases: BTreeMap::new(), ..scheme.clone() };
-            let model = subject.model.export_qdq(&uncorrected, &BTreeSet::new(), subject.graph);
-            files.push(output.write(INTERMEDIATE_MODEL, &model.map_err(RunError::Export)?)?);
+        if let Some(dumped) = self.dumped.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            files.push(dumped?);
         }
         let json = |what, source| RunError::Json { what, source };
         if let Some(scheme) = &finished.scheme {
@@ -185,6 +221,7 @@ impl Job<'_> {
         }
         let timings = timings(cluster, witness, started);
         let validation = info(&request.validation, &prepared.validation);
+        let samples = prepared.validation_set.samples.len();
         let calibration = match (&request.calibration, &prepared.calibration) {
             (Some(settings), Some(data)) => info(settings, data),
             _ => validation.clone(),
@@ -193,7 +230,7 @@ impl Job<'_> {
             schema: REPORT_SCHEMA,
             engine: EngineInfo::current(),
             model: ModelInfo { name: request.model_name.clone(), digest: prepared.model_digest },
-            data: DataInfo { validation, calibration },
+            data: DataInfo { validation: DatasetInfo { samples, ..validation }, calibration },
             parameters: request.clone(),
             outcome: finished.overview.outcome,
             run: finished.record.clone(),
@@ -204,15 +241,6 @@ impl Job<'_> {
         files.push(output.write(REPORT_HTML, render_html(&finished.overview, &timings).as_bytes())?);
         Ok(summary(&finished.overview, &timings, &files))
     }
-}
-
-/// Class labels of the validation samples, where all have one.
-fn labels(prepared: &Prepared) -> Option<Vec<u32>> {
-    let label = |annotation: &Annotation| match annotation {
-        Annotation::Label(label) => Some(*label),
-        _ => None,
-    };
-    prepared.validation.manifest.samples.iter().map(|sample| label(&sample.annotation)).collect()
 }
 
 /// The model that is quantized: the user's, or what transformations made of it.

@@ -4,10 +4,11 @@ use crate::cli::ProgressArg;
 use crate::cluster::Cluster;
 use crate::report::StageTiming;
 use crate::terminal::{Progress, ProgressStyle, StageProgress};
+use holdfast_common::scheme::Scheme;
 use holdfast_core::evaluator::Stage;
 use holdfast_core::observer::Observer;
 use holdfast_core::record::{ProbeRecord, RankingRecord, RoundRecord, StageRecord, TrialRecord};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -44,11 +45,15 @@ pub fn show_progress(cluster: &Cluster, wish: ProgressArg, stop: CancellationTok
     })
 }
 
+/// Told of every scheme that a search may begin with.
+type OnQuantized = Box<dyn Fn(&Scheme) + Send + Sync>;
+
 /// Logs decisions, remembers when stages began, and watches the clock where the run has a time budget.
 pub struct Witness {
     cluster: Cluster,
     deadline: Option<Instant>,
     began: Mutex<Vec<(Stage, Instant, u64)>>,
+    on_quantized: OnceLock<OnQuantized>,
 }
 
 impl Witness {
@@ -57,7 +62,13 @@ impl Witness {
         // A budget too large for a clock is none.
         let budget = budget.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
         let deadline = budget.and_then(|budget| started.checked_add(budget));
-        Witness { cluster, deadline, began: Mutex::default() }
+        Witness { cluster, deadline, began: Mutex::default(), on_quantized: OnceLock::new() }
+    }
+
+    /// Has `act` told of every scheme that a search may begin with; the first to ask for it is the one told.
+    pub fn on_quantized(&self, act: OnQuantized) {
+        // One run has one job.
+        let _ = self.on_quantized.set(act);
     }
 
     fn began(&self) -> MutexGuard<'_, Vec<(Stage, Instant, u64)>> {
@@ -88,6 +99,12 @@ impl Observer for Witness {
     fn stage_started(&self, stage: Stage, evaluations: usize, samples: usize) {
         info!(%stage, evaluations, samples, "evaluating");
         self.began().push((stage, Instant::now(), self.cluster.counts().computed));
+    }
+
+    fn quantized(&self, scheme: &Scheme) {
+        if let Some(act) = self.on_quantized.get() {
+            act(scheme);
+        }
     }
 
     fn measured(&self, stage: &StageRecord) {

@@ -44,6 +44,7 @@ fn candidate_out(candidate: &Candidate) -> wire::Candidate {
 fn want_in(want: Option<wire::Want>) -> Result<Want, WireError> {
     match want.and_then(|want| want.want).ok_or(WireError::Missing("want"))? {
         wire::want::Want::Contributions(_) => Ok(Want::Contributions),
+        wire::want::Want::Predictions(_) => Ok(Want::Predictions),
         wire::want::Want::Distance(_) => Ok(Want::Distance),
         wire::want::Want::Statistics(bytes) => Ok(Want::Statistics(digest("statistics", &bytes)?)),
     }
@@ -51,6 +52,7 @@ fn want_in(want: Option<wire::Want>) -> Result<Want, WireError> {
 
 fn want_out(want: &Want) -> wire::Want {
     let want = match want {
+        Want::Predictions => wire::want::Want::Predictions(wire::Predictions {}),
         Want::Distance => wire::want::Want::Distance(wire::Distance {}),
         Want::Contributions => wire::want::Want::Contributions(wire::Contributions {}),
         Want::Statistics(digest) => wire::want::Want::Statistics(digest.0.to_vec()),

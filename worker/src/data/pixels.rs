@@ -23,12 +23,23 @@ impl Pixels {
         }
         let top = half_to_even(self.height.checked_sub(height)?);
         let left = half_to_even(self.width.checked_sub(width)?);
+        Some(self.cut(top, left, height, width))
+    }
+
+    /// The central part of this share of height and width.
+    pub(super) fn central_fraction(self, share: f64) -> Pixels {
+        let (height, width) = (part(self.height, share), part(self.width, share));
+        let (top, left) = ((self.height - height) / 2, (self.width - width) / 2);
+        self.cut(top, left, height, width)
+    }
+
+    fn cut(&self, top: usize, left: usize, height: usize, width: usize) -> Pixels {
         let stride = self.width * self.channels;
         let mut values = Vec::with_capacity(height * width * self.channels);
         for row in self.values.chunks_exact(stride).skip(top).take(height) {
             values.extend_from_slice(&row[left * self.channels..(left + width) * self.channels]);
         }
-        Some(Pixels { height, width, channels: self.channels, values })
+        Pixels { height, width, channels: self.channels, values }
     }
 
     /// Swaps first and last channel of every pixel.
@@ -55,6 +66,11 @@ impl Pixels {
     }
 }
 
+/// A share of a length of pixels, at least one of them and no more than there are.
+pub(super) fn part(length: usize, share: f64) -> usize {
+    ((length as f64 * share) as usize).clamp(1, length.max(1))
+}
+
 fn half_to_even(length: usize) -> usize {
     let half = length / 2;
     half + (length % 2) * (half % 2)
@@ -77,6 +93,15 @@ mod tests {
         assert_eq!(corner(9, 4), Some(2));
         assert_eq!(corner(4, 5), None);
         assert_eq!(ramp(4, 4).center_crop(2, 2).map(|pixels| pixels.values), Some(vec![5, 6, 9, 10]));
+    }
+
+    #[test]
+    fn a_central_fraction_is_rounded_down_and_leaves_the_odd_pixel_behind() {
+        let kept = |length: usize, share: f64| ramp(1, length).central_fraction(share).values;
+        assert_eq!(kept(7, 0.6), [1, 2, 3, 4]);
+        assert_eq!(kept(5, 0.5), [1, 2]);
+        assert_eq!(kept(4, 1.0), [0, 1, 2, 3]);
+        assert_eq!(kept(4, 0.01), [1]);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Declared preprocessing, checked once and split into steps on 8-bit pixels and the arithmetic that follows them.
 
 use super::decode::MAX_PIXELS;
+use super::pixels::part;
 use super::{Pixels, resize};
 use holdfast_common::dataset::PreprocessingStep;
 use serde::Serialize;
@@ -97,6 +98,12 @@ impl Steps {
                 }
                 self.size = Some(crop);
             }
+            PreprocessingStep::CentralFraction { share } => {
+                if !(*share > 0.0 && *share <= 1.0) {
+                    return Err(format!("`{name}` keeps the share {share}; it must be above 0 and at most 1"));
+                }
+                self.size = self.size.map(|(height, width)| (part(height, *share), part(width, *share)));
+            }
             PreprocessingStep::ReverseChannels => {
                 self.normalizations.iter_mut().for_each(Normalization::reverse_channels);
             }
@@ -174,6 +181,7 @@ impl Steps {
                         )
                     })?
                 }
+                PreprocessingStep::CentralFraction { share } => pixels.central_fraction(*share),
                 PreprocessingStep::ReverseChannels => pixels.reverse_channels(),
                 PreprocessingStep::Grayscale => pixels.grayscale(),
                 PreprocessingStep::Normalization { .. } => pixels,
@@ -194,6 +202,7 @@ fn step_name(step: &PreprocessingStep) -> &'static str {
         PreprocessingStep::Resize { .. } => "resize",
         PreprocessingStep::ResizeShortest { .. } => "resize_shortest",
         PreprocessingStep::CenterCrop { .. } => "center_crop",
+        PreprocessingStep::CentralFraction { .. } => "central_fraction",
         PreprocessingStep::ReverseChannels => "reverse_channels",
         PreprocessingStep::Grayscale => "grayscale",
         PreprocessingStep::Normalization { .. } => "normalization",

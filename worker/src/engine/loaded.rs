@@ -8,7 +8,7 @@ use bytes::Bytes;
 use holdfast_common::Digest;
 use holdfast_common::dataset::{Annotation, Manifest, Pack};
 use holdfast_common::evaluation::{Candidate, SampleIndex, StatisticSpec, Want, Workload};
-use holdfast_common::graph::{Graph, TensorId};
+use holdfast_common::graph::{Graph, TensorData, TensorId};
 use holdfast_common::metric::{self, Metric};
 use holdfast_common::model::Model;
 use holdfast_common::onnx::NoExternalData;
@@ -98,6 +98,11 @@ impl LoadedWorkload {
         self.model.graph.inputs.iter().position(|input| *input == tensor).unwrap_or(0)
     }
 
+    /// A sample's inputs in model order, each with a leading axis of length 1.
+    pub fn inputs(&self, sample: SampleIndex) -> Result<Vec<TensorData>, DataError> {
+        self.pipeline.prepare(sample)
+    }
+
     /// Writes a sample's input where a plan wants it.
     pub fn write_input(
         &self,
@@ -124,6 +129,8 @@ impl LoadedWorkload {
 pub enum Wanted {
     /// Metric contributions.
     Contributions,
+    /// Predictions.
+    Predictions,
     /// Distances to the float model's outputs.
     Distance,
     /// Statistics.
@@ -231,6 +238,7 @@ impl Library {
     ) -> Result<Wanted, TaskFailure> {
         let digest = match *want {
             Want::Contributions => return Ok(Wanted::Contributions),
+            Want::Predictions => return Ok(Wanted::Predictions),
             Want::Distance => return Ok(Wanted::Distance),
             Want::Statistics(digest) => digest,
         };
@@ -259,7 +267,7 @@ impl Library {
         artifacts: &Arc<dyn ArtifactSource>,
     ) -> Result<Arc<Plan>, TaskFailure> {
         let statistics = match wanted {
-            Wanted::Contributions | Wanted::Distance => None,
+            Wanted::Contributions | Wanted::Predictions | Wanted::Distance => None,
             Wanted::Statistics { digest, .. } => Some(*digest),
         };
         let model = &workload.model;
@@ -267,7 +275,7 @@ impl Library {
             let plan = |variant| {
                 let (graph, packed) = (&model.graph, &model.packed);
                 let plan = match wanted {
-                    Wanted::Contributions | Wanted::Distance => {
+                    Wanted::Contributions | Wanted::Predictions | Wanted::Distance => {
                         Plan::new(graph, variant, self.isa, packed, &BTreeSet::new())
                     }
                     Wanted::Statistics { tensors, .. } => {

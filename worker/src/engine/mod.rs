@@ -13,6 +13,7 @@ use bundle::Bundle;
 use holdfast_common::Digest;
 use holdfast_common::distance::distances;
 use holdfast_common::evaluation::{Candidate, SampleIndex, SampleResult};
+use holdfast_common::graph::TensorData;
 use holdfast_common::metric::{MetricError, Outputs};
 use holdfast_kernels::Isa;
 use holdfast_proto::message::{Task, TaskFailure, Tile, TileResults};
@@ -61,6 +62,15 @@ pub struct Engine {
     library: Library,
 }
 
+/// One sample on its way through a model.
+#[derive(Clone, Debug)]
+pub struct Passage {
+    /// What the model's inputs were, in model order, each with a leading axis of length 1.
+    pub inputs: Vec<TensorData>,
+    /// What came out, in model order.
+    pub outputs: Vec<ArrayD<f32>>,
+}
+
 /// Why one sample of a tile could not be evaluated.
 enum SampleFailure {
     Stopped,
@@ -75,6 +85,16 @@ impl SampleFailure {
         match self {
             SampleFailure::Unsuitable(message) => poison(sample, message),
             SampleFailure::Stopped | SampleFailure::Failed(_) => self,
+        }
+    }
+}
+
+impl From<SampleFailure> for TaskFailure {
+    fn from(failure: SampleFailure) -> TaskFailure {
+        match failure {
+            SampleFailure::Failed(failure) => failure,
+            SampleFailure::Unsuitable(message) => TaskFailure::ModelUnsupported { message },
+            SampleFailure::Stopped => TaskFailure::RetryElsewhere { message: "the worker was told to stop".to_owned() },
         }
     }
 }
@@ -127,7 +147,7 @@ impl Engine {
         let bundles = Bundle::all(&self.library, &workload, &tile.candidates, &wanted, artifacts)?;
         let float = match wanted {
             Wanted::Distance => Some(self.library.plan(&workload, &Candidate::baseline(), &wanted, artifacts)?),
-            Wanted::Contributions | Wanted::Statistics { .. } => None,
+            Wanted::Contributions | Wanted::Predictions | Wanted::Statistics { .. } => None,
         };
         let rows: Result<Vec<Vec<SampleResult>>, SampleFailure> = self.pool.install(|| {
             tile.samples
@@ -153,14 +173,32 @@ impl Engine {
                 .collect()
         });
         bundles.iter().for_each(Bundle::finish);
-        match rows {
-            Ok(rows) => Ok(transposed(rows, tile.candidates.len())),
-            Err(SampleFailure::Failed(failure)) => Err(failure),
-            Err(SampleFailure::Unsuitable(message)) => Err(TaskFailure::ModelUnsupported { message }),
-            Err(SampleFailure::Stopped) => {
-                Err(TaskFailure::RetryElsewhere { message: "the worker was told to stop".to_owned() })
-            }
-        }
+        Ok(transposed(rows?, tile.candidates.len()))
+    }
+
+    /// Runs samples and gives back what went in and what came out, for comparison with other runtimes.
+    ///
+    /// # Errors
+    ///
+    /// As [`Engine::compute`].
+    pub fn passages(
+        &self,
+        workload: Digest,
+        candidate: &Candidate,
+        samples: &[SampleIndex],
+        artifacts: &Arc<dyn ArtifactSource>,
+    ) -> Result<Vec<Passage>, TaskFailure> {
+        let workload = self.library.workload(workload, artifacts)?;
+        let plan = self.library.plan(&workload, candidate, &Wanted::Contributions, artifacts)?;
+        let passages: Result<Vec<Passage>, SampleFailure> = self.pool.install(|| {
+            let pass = |&sample: &SampleIndex| {
+                let inputs = workload.inputs(sample).map_err(|error| data_failure(sample, &error))?;
+                let outputs = outputs(&workload, &plan, sample).map_err(|failure| failure.of(sample))?;
+                Ok(Passage { inputs, outputs })
+            };
+            samples.par_iter().map(pass).collect()
+        });
+        Ok(passages?)
     }
 }
 
@@ -221,6 +259,12 @@ impl Reader<'_> {
                 let outputs = Outputs { names: self.workload.output_names(), values: &values };
                 let annotation = self.workload.annotation(self.sample);
                 let parts = self.workload.metrics().iter().map(|metric| metric.contribution(&outputs, annotation));
+                parts.collect::<Result<Vec<Vec<f64>>, MetricError>>().map_err(poisoned)?
+            }
+            Wanted::Predictions => {
+                let values = finished.outputs();
+                let outputs = Outputs { names: self.workload.output_names(), values: &values };
+                let parts = self.workload.metrics().iter().map(|metric| metric.prediction(&outputs));
                 parts.collect::<Result<Vec<Vec<f64>>, MetricError>>().map_err(poisoned)?
             }
             Wanted::Statistics { specs, tensors, .. } => {

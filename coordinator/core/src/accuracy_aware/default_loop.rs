@@ -1,6 +1,7 @@
 //! The revert loop that never returns worse than the best state seen and never evaluates a state twice.
 
 use super::search::{Ending, Search, State};
+use super::selection;
 use crate::error::CoreError;
 use crate::evaluator::Evaluator;
 use crate::record::{Decision, StopReason};
@@ -19,9 +20,13 @@ pub(super) async fn revert<E: Evaluator>(search: &mut Search<'_, E>, entering: S
     let mut target = search.goal.target(&entering.drops);
     let mut best = entering.clone();
     let mut from = Origin::new(entering);
+    let mut ranked = from.state.reverted.clone();
+    let left = search.left(&ranked);
+    let given =
+        search.parameters.search.ranking.as_ref().map(|names| selection::order(names, search.scheme)).transpose()?;
     // `None` asks for a ranking; it is put off until a round needs it, so that none is paid for in vain.
-    let mut order: Option<VecDeque<GroupId>> = None;
-    let mut ranked = BTreeSet::new();
+    let mut order: Option<VecDeque<GroupId>> =
+        given.map(|groups| groups.into_iter().filter(|group| left.contains(group)).collect());
 
     while made < rounds {
         if let Some(spent) = search.spent(made) {

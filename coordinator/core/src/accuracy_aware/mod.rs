@@ -418,6 +418,7 @@ impl Entering {
         goal: &Goal,
     ) -> Result<Entering, CoreError> {
         let (quantized, digest) = publish(measure, attempt, calibration, parameters.mode).await?;
+        measure.observer.quantized(&quantized.scheme);
         let kept = Kept::new(&parameters.search, measure.problem.graph, &quantized.scheme)?;
         let candidate = Candidate { scheme: Some(digest), reverted: kept.float.iter().copied().collect() };
         let samples = &measure.problem.validation.samples;

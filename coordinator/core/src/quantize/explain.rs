@@ -7,7 +7,7 @@ use super::placement::{Placement, place};
 use super::roles::{Role, role};
 use crate::error::CoreError;
 use crate::parameters::{Mode, ModelType, QuantizationParameters};
-use holdfast_common::graph::{Graph, OpId, TensorId};
+use holdfast_common::graph::{Graph, OpId, OpKind, TensorId};
 use serde::Serialize;
 use std::collections::BTreeSet;
 
@@ -33,6 +33,8 @@ pub enum FloatReason {
     ModelType,
     /// It is part of a pattern, such as an activation function or a normalization, that is kept whole.
     Pattern,
+    /// It is an element-wise function of the result of a quantized operation, applied before that becomes codes.
+    FollowsQuantized,
     /// Operations of its kind, or with inputs like its, have no integer form.
     NoIntegerForm,
     /// It only moves values, and some reader of these is float.
@@ -48,6 +50,9 @@ impl FloatReason {
             FloatReason::Ignored => "`ignored` keeps it float",
             FloatReason::ModelType => "`model_type` keeps it float",
             FloatReason::Pattern => "part of a pattern that is kept whole",
+            FloatReason::FollowsQuantized => {
+                "applied to the result of the int8 operation before it, ahead of new codes"
+            }
             FloatReason::NoIntegerForm => "no integer form for this kind or these inputs",
             FloatReason::FloatReaders => "moves values that are read as floats",
             FloatReason::FloatInputs => "its inputs stay float",
@@ -67,6 +72,11 @@ pub fn explain(
     let is_transformer = parameters.model_type == Some(ModelType::Transformer);
     let quantized: BTreeSet<&str> =
         placement.groups.iter().flat_map(|group| group.operations.iter().map(String::as_str)).collect();
+    let follows = |id: OpId| {
+        let producer = graph.op(id).inputs.first().and_then(|input| graph.tensor(*input).producer);
+        let is_quantized = |producer: OpId| quantized.contains(graph.op(producer).name.as_str());
+        matches!(graph.op(id).kind, OpKind::Unary(_)) && producer.is_some_and(is_quantized)
+    };
     let reason = |id: OpId| {
         if parameters.ignored.skip_model || by_user.contains(&id) {
             FloatReason::Ignored
@@ -76,6 +86,7 @@ pub fn explain(
             FloatReason::Pattern
         } else {
             match role(graph, id) {
+                Role::Float if follows(id) => FloatReason::FollowsQuantized,
                 Role::Float => FloatReason::NoIntegerForm,
                 Role::PassThrough(_) => FloatReason::FloatReaders,
                 Role::Quantizable(_) => FloatReason::FloatInputs,
@@ -117,6 +128,9 @@ mod tests {
         assert_eq!(fates.len(), graph.ops.len());
         let quantized = fates.iter().filter(|fate| **fate == Fate::Quantized).count();
         assert_eq!(quantized, placement.groups.iter().map(|group| group.operations.len()).sum::<usize>());
+        let followers: Vec<bool> =
+            fates.iter().map(|fate| *fate == Fate::Float(FloatReason::FollowsQuantized)).collect();
+        assert_eq!(followers, [false, true, false, true], "what each convolution is followed by");
         let ignored = Ignored { skip_model: true, ..Ignored::default() };
         let skipped = QuantizationParameters { ignored, ..QuantizationParameters::default() };
         let (placement, fates) = explain(&graph, &skipped, Mode::Default).expect("explained");

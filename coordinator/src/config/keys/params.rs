@@ -94,9 +94,14 @@ pub(in crate::config) static ACCURACY_AWARE: Section = Section {
                 "annotation_free",
                 Kind::Boolean,
                 "false",
-                "Refused: the float model's predictions cannot be labels yet",
+                "Labels are the float model's predictions: no annotation is needed, the baseline of accuracy is 1",
             ),
-            key("annotation_conf_threshold", Kind::Number, "0.6", "Belongs to annotation_free"),
+            key(
+                "annotation_conf_threshold",
+                Kind::Number,
+                "0.6",
+                "Of annotation_free: samples predicted with less confidence are left out",
+            ),
         ],
     )
 };
@@ -234,7 +239,7 @@ pub(in crate::config) static ACTIVATIONS: Section = Section::new(
             "granularity",
             Kind::Choice(&GRANULARITIES),
             "null",
-            "One scale, or one per channel before depthwise convolutions",
+            "One scale; perchannel is refused, as no kernel reads such codes",
         ),
         LEVEL_LOW,
         LEVEL_HIGH,

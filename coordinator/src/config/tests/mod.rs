@@ -76,7 +76,7 @@ fn every_parameter_of_pot_reaches_the_algorithm() {
                    { "type": "FullyConnected", "attributes": { "alpha": 1 } } ] },
       "weights": { "bits": 7, "mode": "symmetric", "granularity": "pertensor", "level_low": -63, "level_high": 63,
                    "range_estimator": { "max": { "type": "quantile", "outlier_prob": 0.001 } } },
-      "activations": { "bits": 6, "mode": "asymmetric", "granularity": "perchannel",
+      "activations": { "bits": 6, "mode": "asymmetric", "granularity": "pertensor",
                        "range_estimator": { "preset": "quantile", "min": { "clipping_value": -3, "aggregator": "hl_estimator",
                        "granularity": "pertensor" } } },
       "range_estimator": { "preset": "quantile" },
@@ -119,6 +119,7 @@ fn every_parameter_of_pot_reaches_the_algorithm() {
     assert_eq!((estimator.preset, estimator.min), (EstimatorPreset::Default, Default::default()));
     let activations = &quantization.activations;
     assert_eq!((activations.width.bits, quantization.symmetry(TensorClass::Activations)), (6, Symmetry::Asymmetric));
+    assert_eq!(activations.granularity, Some(Granularity::PerTensor));
     let estimator = activations.range_estimator.expect("given");
     assert_eq!((estimator.preset, estimator.min.clipping_value), (EstimatorPreset::Quantile, Some(-3.0)));
     assert_eq!(estimator.min.aggregator, Some(Aggregator::HlEstimator));
