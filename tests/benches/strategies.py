@@ -100,6 +100,29 @@ def cases(work, quick):
         yield f"resnet20, {count} planted, seed {seed}", path, "cifar", 0.002, []
     yield "resnet56", f"{models}/resnet56_cifar10.onnx", "cifar", 0.0005, PER_TENSOR
     yield "efficientnet_lite0, per tensor", f"{models}/efficientnet_lite0.onnx", "imagenet", 0.002, PER_TENSOR
+    yield "minilm3", f"{models}/minilm3_banking77.onnx", sentences(), 0.001, []
+    yield "fastestdet", f"{models}/fastestdet_coco.onnx", objects(), 0.005, []
+
+
+def sentences():
+    """Banking77 as a configuration."""
+    def tokens(split):
+        return {name: f"{BENCH}/data/banking77/{split}_{name}.npy" for name in ("input_ids", "attention_mask")}
+    return {"model_type": "transformer", "datasets": {
+        "optimization": {"name": "calibration", "data_source": tokens("calib")},
+        "evaluation": {"name": "banking", "data_source": tokens("test"), "metrics": [{"type": "accuracy", "top_k": 1}],
+                       "annotation": f"{BENCH}/data/banking77/test_labels.npy"}}}
+
+
+def objects():
+    """The COCO images with FastestDet's decoder as a configuration."""
+    return {"datasets": [{
+        "name": "coco", "data_source": f"{BENCH}/data/coco/val/images",
+        "annotation_conversion": {"converter": "yolo_labeling"}, "reader": "opencv_imread",
+        "preprocessing": [{"type": "resize", "size": 352, "use_pillow": True, "interpolation": "BILINEAR"},
+                          {"type": "normalization", "mean": 0, "std": 255}],
+        "adapter": {"type": "fastestdet", "conf_threshold": 0.01}, "postprocessing": [{"type": "nms", "overlap": 0.45}],
+        "metrics": [{"name": "half", "type": "coco_precision", "threshold": 0.5}]}]}
 
 
 def run(holdfast, work, case, strategy):
@@ -107,8 +130,19 @@ def run(holdfast, work, case, strategy):
     out = f"{work}/run"
     shutil.rmtree(out, ignore_errors=True)
     options = [part for key, value in STRATEGIES[strategy].items() for part in (f"--{key}", value)]
-    command = [holdfast, "--log-level", "warn", "quantize", "-m", model, *named(kind)[0], "--max-drop", str(drop), *further,
-               *options, "--output-dir", f"{out}/results", "--state-dir", f"{out}/state", "--progress", "never"]
+    if isinstance(kind, dict):
+        params = {"preset": "mixed", "maximal_drop": drop, "stat_subset_size": 300}
+        compression = {"algorithms": [{"name": "AccuracyAwareQuantization", "params": params}]}
+        if "model_type" in kind:
+            compression["model_type"] = kind["model_type"]
+        config = {"model": {"model": model}, "engine": {"datasets": kind["datasets"]}, "compression": compression}
+        with open(f"{work}/config.json", "w") as file:
+            json.dump(config | {"holdfast": STRATEGIES[strategy]}, file)
+        given = ["-c", f"{work}/config.json"]
+    else:
+        given = ["-m", model, *named(kind)[0], "--max-drop", str(drop), *further, *options]
+    command = [holdfast, "--log-level", "warn", "quantize", *given,
+               "--output-dir", f"{out}/results", "--state-dir", f"{out}/state", "--progress", "never"]
     start = time.time()
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode not in (0, 3):

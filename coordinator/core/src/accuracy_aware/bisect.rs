@@ -1,15 +1,17 @@
 //! The bisecting strategy: ask for as many groups at once as a forecast says, then take back what is not needed.
 //!
-//! 1. Rank. Where the metric counts samples, single effects on margins add up to a forecast of the smallest set that
-//!    suffices; else one group, two, four, … of the ranking.
+//! 0. Where the metric counts samples by margins, `descent` first looks for a set that suffices on contested samples
+//!    alone. What follows is for other metrics, for a given order, and for where that leads nowhere.
+//! 1. Rank. Single effects on margins, where there are any, add up to a forecast of the smallest set that suffices; else
+//!    one group, two, four, … of the ranking.
 //! 2. Ask whether that set is within the limits. Where it is not, rank again from there and go on.
 //! 3. Between the last prefix that missed and the first that did not, find the smallest by k-ary search.
 //! 4. Re-admission: quantize single groups again as long as the limits hold; most of these questions are refuted by few
-//!    samples.
+//!    samples. Whatever came before, the answer is left with no group that can be quantized again alone.
 //! 5. Exchange: where another, lighter set may do by the forecast, or the ranking has a lighter prefix, ask; then 4 again.
 //!
-//! Every question is pass or fail, and what is decided depends on the answers and rankings only: not on how many samples
-//! an answer took, nor on how many questions are asked side by side.
+//! Every question is pass or fail, and what is decided depends on the answers, rankings and hints only: not on how many
+//! samples an answer took, nor on how many questions are asked side by side.
 
 use super::assess::{Assessment, around, assess, margins, missing};
 use super::forecast::{Anchor, Chain, Effects, Forecast};
