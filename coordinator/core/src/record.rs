@@ -113,12 +113,12 @@ pub struct TuningRecord {
 pub struct RankingRecord {
     /// Rounds made before it.
     pub after_round: usize,
-    /// The metric it is about.
+    /// The metric it is about, or the distance to the float model.
     pub metric: String,
     /// The ranking subset, ascending.
     pub samples: Vec<SampleIndex>,
     /// Groups with the metric on the subset when they alone are reverted in addition, best first; `None` where the
-    /// metric is not defined on the subset.
+    /// metric is not defined on the subset. By distance: how much of it that reversion takes away.
     pub scores: Vec<(String, Option<f64>)>,
 }
 

@@ -6,6 +6,7 @@ mod bisect;
 mod compat_loop;
 mod cost;
 mod default_loop;
+mod distance;
 mod forecast;
 mod frontier;
 mod goal;

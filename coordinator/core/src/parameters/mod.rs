@@ -131,6 +131,10 @@ impl Parameters {
             return Err(CoreError::NotSupported { parameter: "use_layerwise_tuning", value: "true" });
         }
         self.search.check()?;
+        if self.mode == Mode::Compat && self.search.rank_by == RankBy::Distance {
+            let problem = "compat mode ranks by the metric, as POT does; leave it out, or use the default mode";
+            return refuse("rank_by", problem.to_owned());
+        }
         for (section, class) in [("weights", TensorClass::Weights), ("activations", TensorClass::Activations)] {
             for symmetry in [Symmetry::Symmetric, Symmetry::Asymmetric] {
                 levels(class, symmetry, self.quantization.tensor(class).width)
