@@ -239,6 +239,10 @@ impl<'a> Exporter<'a> {
             let corrected = self.scheme.biases.get(name);
             let is_plain = match &op.kind {
                 OpKind::Conv(_) | OpKind::ConvTranspose(_) => true,
+                OpKind::MatMul if corrected.is_some() => {
+                    self.place_addend(id)?;
+                    continue;
+                }
                 OpKind::Gemm { alpha, beta, .. } => *alpha == 1.0 && *beta == 1.0,
                 _ => {
                     if corrected.is_some() {
@@ -280,6 +284,22 @@ impl<'a> Exporter<'a> {
             node.input.push(tensor);
         }
         Ok(())
+    }
+
+    /// The corrected bias of a product that has its bias in the addition behind it.
+    fn place_addend(&mut self, product: OpId) -> Result<(), ModelError> {
+        let name = self.graph.op(product).name.as_str();
+        let (addition, position) = self
+            .graph
+            .addition_behind(product)
+            .ok_or_else(|| misfit(format!("`{name}` (MatMul) has no bias to correct")))?;
+        let bias = self.scheme.biases.get(name).cloned().unwrap_or_default();
+        let constant = self.graph.constant_input(addition, position).and_then(|constant| constant.as_f32());
+        let values = constant.and_then(|constant| ArrayD::from_shape_vec(constant.raw_dim(), bias).ok());
+        let values =
+            values.ok_or_else(|| misfit(format!("the bias of `{name}` has another length than the model's")))?;
+        let tensor = self.draft.add_constant(&format!("{name}/bias"), TensorData::F32(values));
+        self.rewire(addition, position, &tensor)
     }
 
     /// The model's bias of an operation, if it is one constant value per output channel.
