@@ -108,6 +108,15 @@ pub struct TuningRecord {
     pub adopted: bool,
 }
 
+/// What quantizing without a goal did.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct DefaultRecord {
+    /// What was done to the float model before it was quantized.
+    pub transformations: Vec<Transformation>,
+    /// What became of every bias.
+    pub bias_corrections: Vec<BiasCorrection>,
+}
+
 /// One ranking of groups.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RankingRecord {

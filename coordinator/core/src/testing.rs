@@ -182,19 +182,23 @@ pub(crate) fn chain(names: &[&str]) -> Graph {
     builder.finish(&[x])
 }
 
+/// What a [`TableEvaluator`] answers.
+type Answer<'a> = dyn Fn(Stage, &Evaluation, &BTreeMap<Digest, Vec<u8>>) -> Vec<SampleResult> + Sync + 'a;
+
 /// Answers from a function of the evaluation and what was published; remembers what was asked.
-pub(crate) struct TableEvaluator<F> {
-    pub(crate) answer: F,
+///
+/// One type for all tests, so that the algorithm is compiled once for them.
+pub(crate) struct TableEvaluator<'a> {
+    pub(crate) answer: Box<Answer<'a>>,
     pub(crate) published: Mutex<BTreeMap<Digest, Vec<u8>>>,
     pub(crate) asked: Mutex<Vec<(Stage, Vec<Evaluation>)>>,
 }
 
-impl<F> TableEvaluator<F>
-where
-    F: Fn(Stage, &Evaluation, &BTreeMap<Digest, Vec<u8>>) -> Vec<SampleResult> + Sync,
-{
-    pub(crate) fn new(answer: F) -> TableEvaluator<F> {
-        TableEvaluator { answer, published: Mutex::default(), asked: Mutex::default() }
+impl<'a> TableEvaluator<'a> {
+    pub(crate) fn new(
+        answer: impl Fn(Stage, &Evaluation, &BTreeMap<Digest, Vec<u8>>) -> Vec<SampleResult> + Sync + 'a,
+    ) -> TableEvaluator<'a> {
+        TableEvaluator { answer: Box::new(answer), published: Mutex::default(), asked: Mutex::default() }
     }
 
     /// All batches of a stage, each as what was asked.
@@ -204,10 +208,7 @@ where
     }
 }
 
-impl<F> Evaluator for TableEvaluator<F>
-where
-    F: Fn(Stage, &Evaluation, &BTreeMap<Digest, Vec<u8>>) -> Vec<SampleResult> + Sync,
-{
+impl Evaluator for TableEvaluator<'_> {
     async fn publish(&self, bytes: Vec<u8>) -> Result<Digest, EvaluatorError> {
         let digest = Digest::of(&bytes);
         self.published.lock().expect("no test thread panicked").insert(digest, bytes);

@@ -110,9 +110,12 @@ pub async fn quantize<E: Evaluator>(
     Ok(Quantized { scheme, corrections, passes })
 }
 
-/// Enlarges weight scales where the integer bias would not fit beside the accumulator.
+/// Enlarges weight scales where the integer bias would not fit beside the accumulator; one that is added in float does.
 fn make_room_for_bias(operation: &Correctable, placement: &Placement, params: &mut [QuantParams], bias: &[f32]) {
     let Some((weights, input)) = operation.weights.zip(placement.inputs.get(&(operation.id, 0))) else { return };
+    if operation.addition.is_some() {
+        return;
+    }
     let smallest = params[*input].scales.iter().copied().fold(f32::INFINITY, f32::min);
     let scales = &mut params[weights].scales;
     let slices = scales.len();
