@@ -22,6 +22,7 @@ use holdfast_common::scheme::{GroupId, Scheme};
 use holdfast_core::evaluator::{Evaluator, Stage};
 use holdfast_core::parameters::Parameters;
 use holdfast_core::quantize::calibrate_and_quantize;
+use holdfast_core::record::DefaultRecord;
 use holdfast_core::transform::{Source, Transformed, transform};
 use holdfast_core::{CoreError, Problem, SampleSet, run};
 use serde::Serialize;
@@ -135,8 +136,11 @@ impl Job<'_> {
         let (graph, set) = (subject.graph, &subject.calibration);
         let quantized = calibrate_and_quantize(cluster, graph, set, quantization, parameters.mode).await?;
         let overview = default_overview(&config.request, prepared.model_digest, &quantized.scheme);
-        let finished =
-            Finished { scheme: Some(quantized.scheme), reverted: Vec::new(), record: quantized.corrections, overview };
+        let record = DefaultRecord {
+            transformations: transformed.as_ref().map_or(Vec::new(), |transformed| transformed.record.clone()),
+            bias_corrections: quantized.corrections,
+        };
+        let finished = Finished { scheme: Some(quantized.scheme), reverted: Vec::new(), record, overview };
         let text = self.write_results(&subject, &finished)?;
         Ok((exit::SUCCESS, text + &self.measured(&subject, &finished).await?))
     }
