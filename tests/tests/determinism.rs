@@ -193,3 +193,24 @@ fn what_is_computed_ahead_does_not_show_in_the_results() {
     assert_eq!(without.scheme, with.scheme);
     assert!(without.model == with.model);
 }
+
+#[test]
+fn tuned_layers_are_the_same_codes_whoever_computes() {
+    let folder = tempdir().expect("a folder");
+    let mut settings = config();
+    let params = params(&mut settings);
+    params["use_layerwise_tuning"] = true.into();
+    params["num_samples_for_tuning"] = 500.into();
+    params["calibration_indices_pool"] = 60.into();
+    let with = |workers: &str| {
+        let run = Run::of(folder.path(), workers, &settings);
+        complete(&run, |command| command.args(["--threads", "3", "--workers", workers]))
+    };
+    let alone = with("1");
+    alone.assert_same(&with("3"), "three workers");
+    assert!(alone.number("/run/final_drops/0") <= 0.01);
+    let tunings = alone.json["run"]["layer_tunings"].as_array().expect("tunings");
+    let error = |tuning: &serde_json::Value, at: usize| tuning["errors"][at].as_f64().expect("a number");
+    assert!(tunings.iter().any(|tuning| tuning["applied"] == true), "{tunings:?}");
+    assert!(tunings.iter().all(|tuning| tuning["applied"] == false || error(tuning, 1) < error(tuning, 0)));
+}

@@ -139,11 +139,17 @@ impl<'a> Exporter<'a> {
             let data = self.graph.tensor(id).constant.as_deref().and_then(TensorData::as_f32);
             let data = data.ok_or_else(|| misfit(format!("weight `{tensor}` is no constant of floats")))?;
             let params = &quantizer.params;
-            let key = (id, format!("{params:?}"));
+            let tuned = self.scheme.codes.get(operation);
+            let key = (id, format!("{params:?}{}", tuned.map_or("", |_| operation.as_str())));
             let codes = match self.codes.get(&key) {
                 Some(name) => name.clone(),
                 None => {
-                    let codes = quantize_weights(data, params).map_err(|error| misfit_at(tensor, &error))?;
+                    let codes = match tuned {
+                        None => quantize_weights(data, params).map_err(|error| misfit_at(tensor, &error))?,
+                        Some(codes) => ArrayD::from_shape_vec(data.raw_dim(), codes.clone()).map_err(|_| {
+                            misfit(format!("the scheme has {} codes for the weights of `{operation}`", codes.len()))
+                        })?,
+                    };
                     let name = self.draft.add_constant(&format!("{tensor}/codes"), TensorData::I8(codes));
                     self.codes.insert(key, name.clone());
                     name

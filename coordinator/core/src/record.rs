@@ -4,6 +4,7 @@ use crate::evaluator::Stage;
 use crate::parameters::{Mode, Preset, Strategy};
 use crate::quantize::Passes;
 use crate::quantize::bias_correction::BiasCorrection;
+use crate::quantize::layer_tuning::LayerTuning;
 use crate::transform::{Transformation, Transformed};
 use holdfast_common::evaluation::SampleIndex;
 use serde::{Deserialize, Serialize};
@@ -115,6 +116,8 @@ pub struct DefaultRecord {
     pub transformations: Vec<Transformation>,
     /// What became of every bias.
     pub bias_corrections: Vec<BiasCorrection>,
+    /// What became of every layer that was tuned.
+    pub layer_tunings: Vec<LayerTuning>,
 }
 
 /// One ranking of groups.
@@ -333,6 +336,8 @@ pub struct RunRecord {
     pub transformations: Vec<Transformation>,
     /// What became of every bias in the model the search began with.
     pub bias_corrections: Vec<BiasCorrection>,
+    /// What became of every layer of it that was tuned.
+    pub layer_tunings: Vec<LayerTuning>,
     /// Models evaluated before the search.
     pub stages: Vec<StageRecord>,
     /// The tuning of parameters, where it was asked for and needed.
@@ -393,6 +398,7 @@ impl RunRecord {
             operations: 0,
             transformations: Vec::new(),
             bias_corrections: Vec::new(),
+            layer_tunings: Vec::new(),
             stages: Vec::new(),
             tuning: None,
             rankings: Vec::new(),

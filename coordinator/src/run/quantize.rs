@@ -139,6 +139,7 @@ impl Job<'_> {
         let record = DefaultRecord {
             transformations: transformed.as_ref().map_or(Vec::new(), |transformed| transformed.record.clone()),
             bias_corrections: quantized.corrections,
+            layer_tunings: quantized.tunings,
         };
         let finished = Finished { scheme: Some(quantized.scheme), reverted: Vec::new(), record, overview };
         let text = self.write_results(&subject, &finished)?;
@@ -177,7 +178,7 @@ impl Job<'_> {
         };
         let mut files: Vec<PathBuf> = vec![output.write(&format!("{}.onnx", request.model_name), &model)?];
         if let Some(scheme) = finished.scheme.as_ref().filter(|_| request.dump_intermediate_model) {
-            let uncorrected = Scheme { biases: BTreeMap::new(), ..scheme.clone() };
+            let uncorrected = Scheme { biases: BTreeMap::new(), codes: BTreeMap::new(), ..scheme.clone() };
             let model = subject.model.export_qdq(&uncorrected, &BTreeSet::new(), subject.graph);
             files.push(output.write(INTERMEDIATE_MODEL, &model.map_err(RunError::Export)?)?);
         }

@@ -22,6 +22,8 @@ pub struct Precision<'a> {
     weights: BTreeMap<(OpId, usize), &'a QuantParams>,
     /// Corrected biases.
     biases: HashMap<&'a str, &'a [f32]>,
+    /// Tuned codes of weights.
+    tuned: HashMap<&'a str, &'a [i8]>,
     /// Corrected biases of products without a bias input, at the (addition, input position) that has them.
     addends: BTreeMap<(OpId, usize), &'a [f32]>,
 }
@@ -84,6 +86,8 @@ impl<'a> Precision<'a> {
             };
             precision.addends.insert(addition, bias);
         }
+        let active = scheme.codes.iter().filter(|(name, _)| !reverted_operations.contains(name.as_str()));
+        precision.tuned = active.map(|(name, codes)| (name.as_str(), codes.as_slice())).collect();
         precision.carry_codes_on(graph);
         Ok(precision)
     }
@@ -132,6 +136,11 @@ impl<'a> Precision<'a> {
     /// The corrected bias of an operation, if it has one.
     pub fn bias(&self, operation: &str) -> Option<&'a [f32]> {
         self.biases.get(operation).copied()
+    }
+
+    /// The tuned codes of an operation's weights, if it has some.
+    pub fn tuned(&self, operation: &str) -> Option<&'a [i8]> {
+        self.tuned.get(operation).copied()
     }
 
     /// What an addition adds instead of its constant, if that is the corrected bias of a product.

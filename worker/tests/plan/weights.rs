@@ -174,3 +174,38 @@ fn the_bias_of_a_product_is_what_the_addition_behind_it_adds() {
     let short = product_and_additions(Some(vec![0.0; 3])).plan(Isa::best(), &BTreeSet::new());
     assert!(matches!(short, Err(PlanError::Scheme { problem }) if problem.contains("3 constants")));
 }
+
+#[test]
+fn tuned_codes_stand_in_for_the_nearest_ones_on_every_path_until_they_are_reverted() {
+    let input = [values(5, 24)];
+    let plain = product_and_additions(None);
+    let constant = plain.graph.tensor(plain.graph.find_tensor("w").unwrap()).constant.clone().unwrap();
+    let nearest = quantize_weights(constant.as_f32().unwrap(), &plain.scheme.quantizers[1].params).unwrap();
+    let with = |codes: Vec<i8>| {
+        let mut net = product_and_additions(None);
+        net.scheme.codes.insert("product".to_owned(), codes);
+        net
+    };
+    let same = with(nearest.iter().copied().collect());
+    assert_bits(&same.run(&input), &plain.run(&input), "the nearest codes");
+
+    let moved: Vec<i8> = nearest.iter().enumerate().map(|(at, code)| code - (at % 3) as i8).collect();
+    let tuned = with(moved.clone());
+    // The same network with weights that are those codes exactly, in int8 and with weights alone quantized.
+    let mut edited = product_and_additions(None);
+    let id = edited.graph.find_tensor("w").unwrap();
+    let array = ArrayD::from_shape_vec(IxDyn(&[8, 10]), moved.iter().map(|code| 0.01 * f32::from(*code)).collect());
+    edited.graph.tensors[id.0].constant = Some(Arc::new(TensorData::F32(array.unwrap())));
+    assert_ne!(tuned.run(&input), plain.run(&input));
+    assert_bits(&tuned.run(&input), &edited.run(&input), "codes");
+    edited.scheme.quantizers.remove(0);
+    let mut floats = with(moved);
+    floats.scheme.quantizers.remove(0);
+    assert_bits(&floats.run(&input), &edited.run(&input), "what codes stand for");
+
+    let all = BTreeSet::from([holdfast_common::scheme::GroupId(0)]);
+    let reverted = |net: &Net| first_output(net, &net.plan(Isa::best(), &all).unwrap(), &input);
+    assert_bits(&reverted(&tuned), &reverted(&plain), "reverted, the weights are the model's");
+    let short = with(vec![0; 3]).plan(Isa::best(), &BTreeSet::new());
+    assert!(matches!(short, Err(PlanError::Scheme { problem }) if problem.contains("3 codes")));
+}

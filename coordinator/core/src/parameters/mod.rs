@@ -106,7 +106,7 @@ impl Default for Parameters {
 }
 
 impl Parameters {
-    /// Refuses values that mean nothing, and what is not built yet, before anything is paid for.
+    /// Refuses values that mean nothing before anything is paid for.
     pub fn check(&self) -> Result<(), CoreError> {
         let refuse = |parameter: &'static str, problem: String| Err(CoreError::Parameter { parameter, problem });
         if !self.maximal_drop.is_finite() {
@@ -126,9 +126,6 @@ impl Parameters {
             && (threshold.is_nan() || threshold <= 0.0)
         {
             return refuse("threshold", format!("it is {threshold}, but must be above 0"));
-        }
-        if self.quantization.layerwise_tuning.is_some() {
-            return Err(CoreError::NotSupported { parameter: "use_layerwise_tuning", value: "true" });
         }
         self.search.check()?;
         if self.mode == Mode::Compat && self.search.rank_by == RankBy::Distance {

@@ -207,14 +207,19 @@ impl Builder<'_> {
 }
 
 /// The floats that the codes of a constant stand for.
-pub(super) fn fake_quantized(array: &ArrayD<f32>, params: &QuantParams) -> Result<ArrayD<f32>, PlanError> {
+fn fake_quantized(array: &ArrayD<f32>, params: &QuantParams) -> Result<ArrayD<f32>, PlanError> {
     let codes = quantize_weights(array, params).map_err(|error| PlanError::Scheme { problem: error.to_string() })?;
+    Ok(dequantized(&codes, params))
+}
+
+/// The floats that codes stand for.
+pub(super) fn dequantized(codes: &ArrayD<i8>, params: &QuantParams) -> ArrayD<f32> {
     let mut values = codes.mapv(f32::from);
     for (index, value) in values.indexed_iter_mut() {
         let slice = params.axis.map_or(0, |axis| index[axis]);
         *value = params.scales[slice] * (*value - params.zero_points[slice] as f32);
     }
-    Ok(values)
+    values
 }
 
 fn other_layout(layout: Layout) -> Layout {
