@@ -165,7 +165,7 @@ fn spread(count: u32, total: u64) -> impl Iterator<Item = u64> {
     const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;
     let count = u64::from(count).min(total);
     let mut places: Vec<u64> = (0..count)
-        .map(|index| (u128::from((index + 1).wrapping_mul(GOLDEN)) * u128::from(total) >> 64) as u64)
+        .map(|index| ((u128::from((index + 1).wrapping_mul(GOLDEN)) * u128::from(total)) >> 64) as u64)
         .collect();
     places.sort_unstable();
     places.dedup();

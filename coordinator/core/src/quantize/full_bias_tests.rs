@@ -267,8 +267,11 @@ fn a_product_with_an_addition_behind_it_is_corrected_as_a_convolution_with_a_bia
             let (products, _) = quantized_graph(&graph, (A, B), &ten(), &parameters, mode);
             let expected = convolutions.scheme.biases;
             assert!(expected.contains_key("a"), "there is something to correct");
-            let expected: BTreeMap<_, _> =
+            let mut expected: BTreeMap<_, _> =
                 expected.into_iter().map(|(name, bias)| (product_name(&name), bias)).collect();
+            if parameters.use_fast_bias && mode == Mode::Default {
+                expected.clear();
+            }
             assert_eq!(products.scheme.biases, expected, "{mode:?}");
         }
     }

@@ -139,7 +139,7 @@ impl Layer<'_> {
     ) -> Option<Trained> {
         let width = self.groups * self.inputs;
         let held_out = patches.samples.len() / HELD_OUT;
-        if held_out == 0 || width == 0 || self.outputs % self.groups != 0 {
+        if held_out == 0 || width == 0 || !self.outputs.is_multiple_of(self.groups) {
             return None;
         }
         let (mut targets, mut inputs) = (Vec::new(), Vec::new());
@@ -208,7 +208,7 @@ impl Layer<'_> {
             of_weights.step(&mut weights, &weight_gradients);
             of_bias.step(&mut bias, &bias_gradients);
             self.rounded(&weights, &mut rounded);
-            if step % between == 0 || step == steps {
+            if step.is_multiple_of(between) || step == steps {
                 best.improve(errors(0..seen, &rounded, &bias), &weights, &bias);
             }
         }

@@ -143,7 +143,7 @@ impl Tuner<'_> {
         };
         let width = groups.checked_mul(inputs).filter(|width| (1..=WIDTH_MAX).contains(width))?;
         let fits = groups > 0
-            && outputs % groups == 0
+            && outputs.is_multiple_of(groups)
             && samples > 0
             && constant.consumers.len() == 1
             && input.axis.is_none()

@@ -80,6 +80,7 @@ fn parameters(tuning: Option<LayerwiseTuning>) -> QuantizationParameters {
     let mut parameters = QuantizationParameters {
         saturation_fix: Some(SaturationFix::No),
         layerwise_tuning: tuning,
+        use_fast_bias: false,
         ..QuantizationParameters::default()
     };
     parameters.weights.width.bits = 3;
@@ -109,7 +110,7 @@ fn layers_after_the_first_are_tuned_and_what_is_better_is_taken() {
     }
     assert_eq!(found.scheme.codes.keys().collect::<Vec<_>>(), ["b", "c"]);
     assert!(found.scheme.codes.values().all(|codes| codes.len() == CHANNELS * CHANNELS));
-    assert_eq!((batches, found.tuning_passes.evaluations, found.tuning_passes.samples), (2, 1, SAMPLES as usize));
+    assert_eq!((batches, found.tuning_passes.evaluations, found.tuning_passes.samples), (5, 1, SAMPLES as usize));
     let (plain, _) = quantized(&graph, None);
     assert_eq!((&plain.scheme.quantizers, &plain.scheme.groups), (&found.scheme.quantizers, &found.scheme.groups));
     assert_eq!(plain.scheme.biases["a"], found.scheme.biases["a"]);
