@@ -96,8 +96,12 @@ pub struct Scheme {
     /// All groups, in graph order of their first operation; disjoint, covering all quantizers.
     pub groups: Vec<QuantizerGroup>,
     /// Corrected float biases by operation name, one value per output channel; an operation that is not listed keeps
-    /// the model's bias. A reverted operation always has the model's bias; one that is in no group always has this.
+    /// the model's bias. That of a MatMul is the constant added behind it ([`crate::graph::Graph::addition_behind`]). A reverted operation always has the model's bias; one that is in no group always has this.
     pub biases: BTreeMap<String, Vec<f32>>,
+    /// Codes of weights that were tuned, by operation, in the order of the model's constant; the codes of other weights
+    /// are the nearest ones. A reverted operation has the model's weights.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub codes: BTreeMap<String, Vec<i8>>,
 }
 
 impl Scheme {

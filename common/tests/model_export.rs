@@ -59,7 +59,7 @@ fn scheme(quantizers: Vec<Quantizer>, operations: &[&[&str]]) -> Scheme {
         macs: 0,
     };
     let groups = operations.iter().enumerate().map(group).collect();
-    Scheme { quantizers, groups, biases: BTreeMap::new() }
+    Scheme { quantizers, groups, ..Scheme::default() }
 }
 
 fn export(build: &Build, scheme: &Scheme, reverted: &[u32]) -> Result<ModelProto, ModelError> {
@@ -301,4 +301,52 @@ fn schemes_of_another_model_are_refused_with_what_does_not_fit() {
     let tiny = refusal(&|scheme| scheme.quantizers[1].params.scales[1] = 1e-12);
     assert!(tiny.contains("at `a`") && tiny.contains("channel 1"), "{tiny}");
     assert!(refusal(&|scheme| drop(scheme.biases.insert("a".to_owned(), vec![0.0]))).contains("1 of 2 values"));
+}
+
+/// x → MatMul `p` → Add `s` of `b`, which another Add reads too.
+fn product_with_addition() -> Build {
+    Build::new(13)
+        .input("x", &[1, 2])
+        .floats("w", &[2, 2], &[1.0, -0.5, 2.0, 4.0])
+        .floats("b", &[2], &[1.0, -2.0])
+        .node("MatMul", &["x", "w"], &["p"])
+        .node("Add", &["p", "b"], &["s"])
+        .node("Relu", &["s"], &["r"])
+        .node("Add", &["r", "b"], &["y"])
+        .output("y")
+}
+
+#[test]
+fn the_corrected_bias_of_a_matmul_goes_to_the_addition_behind_it_alone() {
+    let quantizers = vec![
+        activation("x", &[("p", 0)], activation_params(0.5, 128), 0),
+        weight("w", "p", weight_params(Some(1), &[0.1, 0.1]), 0),
+    ];
+    let mut scheme = scheme(quantizers, &[&["p"]]);
+    scheme.biases.insert("p".to_owned(), vec![0.75, -2.5]);
+    let exported = Exported(export(&product_with_addition(), &scheme, &[]).unwrap());
+    assert_eq!(exported.constant(&exported.node("s").input[1]), Some(floats(&[2], &[0.75, -2.5])));
+    assert_eq!(exported.node("y").input[1], "b");
+    assert_eq!(exported.constant("b"), Some(floats(&[2], &[1.0, -2.0])));
+    let reverted = Exported(export(&product_with_addition(), &scheme, &[0]).unwrap());
+    assert_eq!(reverted.node("s").input[1], "b");
+    scheme.biases.insert("p".to_owned(), vec![0.75]);
+    assert!(export(&product_with_addition(), &scheme, &[]).unwrap_err().to_string().contains("another length"));
+}
+
+#[test]
+fn tuned_codes_are_exported_as_they_are() {
+    let quantizers = vec![
+        activation("x", &[("p", 0)], activation_params(0.5, 128), 0),
+        weight("w", "p", weight_params(Some(1), &[0.1, 0.1]), 0),
+    ];
+    let mut scheme = scheme(quantizers, &[&["p"]]);
+    scheme.codes.insert("p".to_owned(), vec![11, -5, 20, 39]);
+    let exported = Exported(export(&product_with_addition(), &scheme, &[]).unwrap());
+    let [codes, ..] = exported.constants(exported.source("p", 1));
+    assert_eq!(codes, i8s(&[2, 2], &[11, -5, 20, 39]));
+    let reverted = Exported(export(&product_with_addition(), &scheme, &[0]).unwrap());
+    assert_eq!(reverted.node("p").input[1], "w");
+    scheme.codes.insert("p".to_owned(), vec![11]);
+    assert!(export(&product_with_addition(), &scheme, &[]).unwrap_err().to_string().contains("1 codes"));
 }

@@ -369,8 +369,11 @@ fn configurations_with_mistakes_are_refused_with_their_line() {
     mistake("no model", &|config| config["model"] = json!({}), &["`model`"]);
     mistake(
         "unsupported parameter",
-        &|config| params(config)["use_layerwise_tuning"] = json!(true),
-        &["use_layerwise_tuning", "leave it out"],
+        &|config| {
+            let params = params(config);
+            (params["use_layerwise_tuning"], params["optimizer"]) = (json!(true), json!("SGD"));
+        },
+        &["optimizer", "not supported"],
     );
     mistake(
         "absent model",

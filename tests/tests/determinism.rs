@@ -4,6 +4,7 @@ use holdfast_kernels::Isa;
 use holdfast_tests::mnist::{Run, config, evaluation, params, worker};
 use holdfast_tests::process::{Running, finish};
 use holdfast_tests::results::Results;
+use serde_json::json;
 use std::path::Path;
 use std::process::Command;
 use tempfile::tempdir;
@@ -155,4 +156,61 @@ fn a_small_data_set_with_a_shuffled_calibration_is_as_repeatable() {
     let one = complete(&Run::of(folder.path(), "one", &small), |command| command.args(["--workers", "1"]));
     let three = complete(&Run::of(folder.path(), "three", &small), |command| command.args(["--workers", "3"]));
     one.assert_same(&three, "three workers");
+}
+
+#[test]
+fn groups_ranked_by_distance_reach_the_goal_too_whoever_computes() {
+    let folder = tempdir().expect("a folder");
+    for strategy in ["bisect", "greedy"] {
+        let mut settings = config();
+        settings["holdfast"] = json!({ "rank_by": "distance", "strategy": strategy });
+        let with = |workers: &str| {
+            let run = Run::of(folder.path(), &format!("{strategy}{workers}"), &settings);
+            complete(&run, |command| command.args(["--threads", "3", "--workers", workers]))
+        };
+        let alone = with("1");
+        alone.assert_same(&with("3"), strategy);
+        assert!(alone.number("/run/final_drops/0") <= 0.01 && !alone.reverted().is_empty());
+        let ranking = &alone.json["run"]["rankings"][0];
+        assert_eq!(ranking["metric"], "distance to the float model");
+        let scores = ranking["scores"].as_array().expect("scores");
+        let taken: Vec<f64> = scores.iter().filter_map(|score| score[1].as_f64()).collect();
+        assert!(taken.len() == scores.len() && taken[0] > 0.0 && taken.is_sorted_by(|a, b| a >= b), "{taken:?}");
+    }
+}
+
+#[test]
+fn what_is_computed_ahead_does_not_show_in_the_results() {
+    let folder = tempdir().expect("a folder");
+    let with = |ahead: u32| {
+        let mut settings = config();
+        settings["holdfast"] = json!({ "ahead": ahead });
+        let run = Run::of(folder.path(), &format!("ahead{ahead}"), &settings);
+        complete(&run, |command| command.args(["--threads", "3", "--workers", "3"]))
+    };
+    let (without, with) = (with(0), with(8));
+    assert_eq!(without.json["run"], with.json["run"]);
+    assert_eq!(without.scheme, with.scheme);
+    assert!(without.model == with.model);
+}
+
+#[test]
+fn tuned_layers_are_the_same_codes_whoever_computes() {
+    let folder = tempdir().expect("a folder");
+    let mut settings = config();
+    let params = params(&mut settings);
+    params["use_layerwise_tuning"] = true.into();
+    params["num_samples_for_tuning"] = 500.into();
+    params["calibration_indices_pool"] = 60.into();
+    let with = |workers: &str| {
+        let run = Run::of(folder.path(), workers, &settings);
+        complete(&run, |command| command.args(["--threads", "3", "--workers", workers]))
+    };
+    let alone = with("1");
+    alone.assert_same(&with("3"), "three workers");
+    assert!(alone.number("/run/final_drops/0") <= 0.01);
+    let tunings = alone.json["run"]["layer_tunings"].as_array().expect("tunings");
+    let error = |tuning: &serde_json::Value, at: usize| tuning["errors"][at].as_f64().expect("a number");
+    assert!(tunings.iter().any(|tuning| tuning["applied"] == true), "{tunings:?}");
+    assert!(tunings.iter().all(|tuning| tuning["applied"] == false || error(tuning, 1) < error(tuning, 0)));
 }

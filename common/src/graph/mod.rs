@@ -100,6 +100,26 @@ impl Graph {
         self.tensor(*id).constant.as_ref()
     }
 
+    /// The addition that gives a product without a bias input its bias, and where it has the constant: it alone reads what
+    /// a MatMul makes, and adds one float per output channel, the last axis.
+    pub fn addition_behind(&self, product: OpId) -> Option<(OpId, usize)> {
+        let op = self.op(product);
+        let output = op.outputs.first().copied().filter(|_| matches!(op.kind, OpKind::MatMul))?;
+        let tensor = self.tensor(output);
+        let (&[(addition, position)], Some(channels)) = (tensor.consumers.as_slice(), tensor.shape.last()) else {
+            return None;
+        };
+        let reader = self.op(addition);
+        let constant = 1usize.checked_sub(position)?;
+        let values = self.constant_input(addition, constant)?.as_f32()?;
+        let is_bias = matches!(reader.kind, OpKind::Binary(BinaryKind::Add))
+            && !self.outputs.contains(&output)
+            && values.len() == *channels
+            && values.shape().last() == Some(channels)
+            && reader.outputs.first().is_some_and(|sum| self.tensor(*sum).shape == tensor.shape);
+        is_bias.then_some((addition, constant))
+    }
+
     /// Multiply-accumulate operations of one forward pass of this operation; 0 for what is not a convolution or product.
     pub fn macs(&self, op: OpId) -> u64 {
         let op = self.op(op);

@@ -39,6 +39,9 @@ impl Definition for CharacterErrorRate {
     fn sample_value(&self, contribution: &[f64]) -> Option<f64> {
         text_errors::sample_value(contribution)
     }
+    fn best_contribution(&self, known: &[f64]) -> Option<Vec<f64>> {
+        text_errors::without_errors(known)
+    }
 
     fn fold(&self, input: &Input, contributions: &mut dyn Iterator<Item = &[f64]>) -> Result<f64, MetricError> {
         input.ratio(contributions)

@@ -132,6 +132,23 @@ impl Classes {
         Some(if denominator > 0 { numerator as f64 / denominator as f64 } else { 1.0 })
     }
 
+    /// Every true class predicted and no other: that adds hits, takes wrong predictions away, and leaves what is true, so
+    /// that precision, recall and F1 of no class get worse, nor any mean of them. A class that is gone with its last wrong
+    /// prediction had a score of 0.
+    pub(super) fn best_contribution(&self, known: &[f64]) -> Option<Vec<f64>> {
+        if self.threshold.is_none() {
+            return match known {
+                [_, label] => Some(vec![*label, *label]),
+                _ => None,
+            };
+        }
+        let (count, pairs) = known.split_first()?;
+        let (pairs, rest) = pairs.as_chunks::<2>();
+        let is_true = pairs.iter().filter(|[_, kind]| *kind >= 2.0);
+        let found = is_true.flat_map(|[class, _]| [*class, 3.0]);
+        rest.is_empty().then(|| std::iter::once(*count).chain(found).collect())
+    }
+
     pub(super) fn fold(
         &self,
         input: &Input,

@@ -40,6 +40,9 @@ impl Definition for F1 {
     fn sample_value(&self, contribution: &[f64]) -> Option<f64> {
         self.classes.sample_value(contribution, |class| (2 * class.hits, class.predicted + class.labelled))
     }
+    fn best_contribution(&self, known: &[f64]) -> Option<Vec<f64>> {
+        self.classes.best_contribution(known)
+    }
 
     fn fold(&self, input: &Input, contributions: &mut dyn Iterator<Item = &[f64]>) -> Result<f64, MetricError> {
         self.classes.fold(input, contributions, |class| (2 * class.hits, class.predicted + class.labelled))

@@ -45,6 +45,9 @@ impl Definition for Ndcg {
     fn sample_value(&self, contribution: &[f64]) -> Option<f64> {
         contribution.first().copied()
     }
+    fn best_contribution(&self, _known: &[f64]) -> Option<Vec<f64>> {
+        Some(vec![1.0])
+    }
 
     fn fold(&self, input: &Input, contributions: &mut dyn Iterator<Item = &[f64]>) -> Result<f64, MetricError> {
         input.mean(contributions)

@@ -44,6 +44,9 @@ impl Definition for Psnr {
     fn sample_value(&self, contribution: &[f64]) -> Option<f64> {
         contribution.first().copied()
     }
+    fn best_contribution(&self, _known: &[f64]) -> Option<Vec<f64>> {
+        Some(vec![MOST])
+    }
 
     fn fold(&self, input: &Input, contributions: &mut dyn Iterator<Item = &[f64]>) -> Result<f64, MetricError> {
         input.mean(contributions)

@@ -40,6 +40,9 @@ impl Definition for Recall {
     fn sample_value(&self, contribution: &[f64]) -> Option<f64> {
         self.classes.sample_value(contribution, |class| (class.hits, class.labelled))
     }
+    fn best_contribution(&self, known: &[f64]) -> Option<Vec<f64>> {
+        self.classes.best_contribution(known)
+    }
 
     fn fold(&self, input: &Input, contributions: &mut dyn Iterator<Item = &[f64]>) -> Result<f64, MetricError> {
         self.classes.fold(input, contributions, |class| (class.hits, class.labelled))

@@ -30,6 +30,14 @@ pub(super) fn mean_of_one(
     sample_mean(&contribution).ok_or_else(|| input.broken("no sum of errors"))
 }
 
+/// No errors in as many elements as a contribution counts; sums of errors are never negative.
+pub(super) fn without_errors(contribution: &[f64]) -> Option<Vec<f64>> {
+    match contribution {
+        [_, elements] => Some(vec![0.0, *elements]),
+        _ => None,
+    }
+}
+
 /// Mean error of one sample.
 pub(super) fn sample_mean(contribution: &[f64]) -> Option<f64> {
     match contribution {

@@ -35,6 +35,9 @@ impl Definition for Rmse {
     fn sample_value(&self, contribution: &[f64]) -> Option<f64> {
         regression::sample_mean(contribution).map(f64::sqrt)
     }
+    fn best_contribution(&self, known: &[f64]) -> Option<Vec<f64>> {
+        regression::without_errors(known)
+    }
 
     fn fold(&self, input: &Input, contributions: &mut dyn Iterator<Item = &[f64]>) -> Result<f64, MetricError> {
         Ok(input.ratio(contributions)?.sqrt())

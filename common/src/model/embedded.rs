@@ -185,7 +185,7 @@ impl Unfolding {
             operations: order,
             macs: 0,
         };
-        Scheme { quantizers, groups: vec![group], biases: BTreeMap::new() }
+        Scheme { quantizers, groups: vec![group], ..Scheme::default() }
     }
 }
 

@@ -139,11 +139,17 @@ impl<'a> Exporter<'a> {
             let data = self.graph.tensor(id).constant.as_deref().and_then(TensorData::as_f32);
             let data = data.ok_or_else(|| misfit(format!("weight `{tensor}` is no constant of floats")))?;
             let params = &quantizer.params;
-            let key = (id, format!("{params:?}"));
+            let tuned = self.scheme.codes.get(operation);
+            let key = (id, format!("{params:?}{}", tuned.map_or("", |_| operation.as_str())));
             let codes = match self.codes.get(&key) {
                 Some(name) => name.clone(),
                 None => {
-                    let codes = quantize_weights(data, params).map_err(|error| misfit_at(tensor, &error))?;
+                    let codes = match tuned {
+                        None => quantize_weights(data, params).map_err(|error| misfit_at(tensor, &error))?,
+                        Some(codes) => ArrayD::from_shape_vec(data.raw_dim(), codes.clone()).map_err(|_| {
+                            misfit(format!("the scheme has {} codes for the weights of `{operation}`", codes.len()))
+                        })?,
+                    };
                     let name = self.draft.add_constant(&format!("{tensor}/codes"), TensorData::I8(codes));
                     self.codes.insert(key, name.clone());
                     name
@@ -239,6 +245,10 @@ impl<'a> Exporter<'a> {
             let corrected = self.scheme.biases.get(name);
             let is_plain = match &op.kind {
                 OpKind::Conv(_) | OpKind::ConvTranspose(_) => true,
+                OpKind::MatMul if corrected.is_some() => {
+                    self.place_addend(id)?;
+                    continue;
+                }
                 OpKind::Gemm { alpha, beta, .. } => *alpha == 1.0 && *beta == 1.0,
                 _ => {
                     if corrected.is_some() {
@@ -280,6 +290,22 @@ impl<'a> Exporter<'a> {
             node.input.push(tensor);
         }
         Ok(())
+    }
+
+    /// The corrected bias of a product that has its bias in the addition behind it.
+    fn place_addend(&mut self, product: OpId) -> Result<(), ModelError> {
+        let name = self.graph.op(product).name.as_str();
+        let (addition, position) = self
+            .graph
+            .addition_behind(product)
+            .ok_or_else(|| misfit(format!("`{name}` (MatMul) has no bias to correct")))?;
+        let bias = self.scheme.biases.get(name).cloned().unwrap_or_default();
+        let constant = self.graph.constant_input(addition, position).and_then(|constant| constant.as_f32());
+        let values = constant.and_then(|constant| ArrayD::from_shape_vec(constant.raw_dim(), bias).ok());
+        let values =
+            values.ok_or_else(|| misfit(format!("the bias of `{name}` has another length than the model's")))?;
+        let tensor = self.draft.add_constant(&format!("{name}/bias"), TensorData::F32(values));
+        self.rewire(addition, position, &tensor)
     }
 
     /// The model's bias of an operation, if it is one constant value per output channel.

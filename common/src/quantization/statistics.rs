@@ -162,6 +162,8 @@ fn observe_slice(statistic: Statistic, values: &ArrayViewD<'_, f32>) -> f64 {
         Statistic::AbsQuantile(probability) => {
             quantile_of_floats(values.iter().map(|value| value.abs()), probability).unwrap_or(f64::NAN)
         }
+        // These are elements, of which no single number tells.
+        Statistic::Patches(_) | Statistic::Rows(_) => f64::NAN,
     }
 }
 

@@ -51,14 +51,6 @@ pub enum CoreError {
         /// What is wrong and what is expected.
         problem: String,
     },
-    /// A parameter has a value that is not supported yet.
-    #[error("`{parameter}: {value}` is not supported yet; leave it out")]
-    NotSupported {
-        /// Its name.
-        parameter: &'static str,
-        /// The value.
-        value: &'static str,
-    },
     /// `ignored` names an operation the model does not have.
     #[error("`ignored` names the operation `{0}`, which the model does not have")]
     UnknownOperation(String),

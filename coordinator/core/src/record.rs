@@ -4,6 +4,7 @@ use crate::evaluator::Stage;
 use crate::parameters::{Mode, Preset, Strategy};
 use crate::quantize::Passes;
 use crate::quantize::bias_correction::BiasCorrection;
+use crate::quantize::layer_tuning::LayerTuning;
 use crate::transform::{Transformation, Transformed};
 use holdfast_common::evaluation::SampleIndex;
 use serde::{Deserialize, Serialize};
@@ -108,17 +109,28 @@ pub struct TuningRecord {
     pub adopted: bool,
 }
 
+/// What quantizing without a goal did.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct DefaultRecord {
+    /// What was done to the float model before it was quantized.
+    pub transformations: Vec<Transformation>,
+    /// What became of every bias.
+    pub bias_corrections: Vec<BiasCorrection>,
+    /// What became of every layer that was tuned.
+    pub layer_tunings: Vec<LayerTuning>,
+}
+
 /// One ranking of groups.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RankingRecord {
     /// Rounds made before it.
     pub after_round: usize,
-    /// The metric it is about.
+    /// The metric it is about, or the distance to the float model.
     pub metric: String,
     /// The ranking subset, ascending.
     pub samples: Vec<SampleIndex>,
     /// Groups with the metric on the subset when they alone are reverted in addition, best first; `None` where the
-    /// metric is not defined on the subset.
+    /// metric is not defined on the subset. By distance: how much of it that reversion takes away.
     pub scores: Vec<(String, Option<f64>)>,
 }
 
@@ -331,6 +343,8 @@ pub struct RunRecord {
     pub transformations: Vec<Transformation>,
     /// What became of every bias in the model the search began with.
     pub bias_corrections: Vec<BiasCorrection>,
+    /// What became of every layer of it that was tuned.
+    pub layer_tunings: Vec<LayerTuning>,
     /// Models evaluated before the search.
     pub stages: Vec<StageRecord>,
     /// The tuning of parameters, where it was asked for and needed.
@@ -391,6 +405,7 @@ impl RunRecord {
             operations: 0,
             transformations: Vec::new(),
             bias_corrections: Vec::new(),
+            layer_tunings: Vec::new(),
             stages: Vec::new(),
             tuning: None,
             rankings: Vec::new(),

@@ -182,15 +182,17 @@ pub(crate) fn chain(names: &[&str]) -> Graph {
     builder.finish(&[x])
 }
 
+/// What a [`TableEvaluator`] answers.
+type Answer<'a> = dyn Fn(Stage, &Evaluation, &BTreeMap<Digest, Vec<u8>>) -> Vec<SampleResult> + Sync + 'a;
+
 /// Answers from a function of the evaluation and what was published; remembers what was asked.
+///
+/// One type for all tests, so that the algorithm is compiled once for them.
 pub(crate) struct TableEvaluator<'a> {
-    /// Boxed, so that the algorithm is compiled once for all tests.
     pub(crate) answer: Box<Answer<'a>>,
     pub(crate) published: Mutex<BTreeMap<Digest, Vec<u8>>>,
     pub(crate) asked: Mutex<Vec<(Stage, Vec<Evaluation>)>>,
 }
-
-type Answer<'a> = dyn Fn(Stage, &Evaluation, &BTreeMap<Digest, Vec<u8>>) -> Vec<SampleResult> + Sync + 'a;
 
 impl<'a> TableEvaluator<'a> {
     pub(crate) fn new(

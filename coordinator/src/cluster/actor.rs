@@ -38,6 +38,8 @@ type Reply = oneshot::Sender<Result<Vec<Finished>, String>>;
 pub(super) enum Command {
     /// Evaluate these tiles; so many more pairs were remembered.
     Submit { stage: Stage, tiles: Vec<Tile>, from_memo: u64, reply: Reply },
+    /// These tiles will probably be asked for; they replace those anticipated before.
+    Anticipate { tiles: Vec<Tile> },
     /// A worker passed the door.
     Join {
         hello: Hello,
@@ -237,6 +239,7 @@ impl Actor {
     fn command(&mut self, command: Command) {
         match command {
             Command::Submit { stage, tiles, from_memo, reply } => self.submit(stage, tiles, from_memo, reply),
+            Command::Anticipate { tiles } => self.anticipate(tiles),
             Command::Join { hello, outgoing, joined } => self.join(hello, outgoing, joined),
             Command::Message { key, message } => {
                 if self.is_current(key) {
@@ -258,6 +261,7 @@ impl Actor {
                 }
             }
             Command::ShutDown { patience, done } => {
+                self.anticipate(Vec::new());
                 self.fatal.get_or_insert_with(|| "the cluster is shut down".to_owned());
                 self.stopping = Some((Instant::now() + patience, done));
                 for worker in self.sessions.keys().copied().collect::<Vec<_>>() {
@@ -279,6 +283,15 @@ impl Actor {
         let waiting = Waiting { stage, done: from_memo, total, finished: Vec::new(), reply };
         self.waiting.insert(submission, waiting);
         self.step(Input::Submit { submission, tiles });
+    }
+
+    fn anticipate(&mut self, tiles: Vec<Tile>) {
+        if self.fatal.is_some() {
+            return;
+        }
+        let submission = SubmissionId(self.next_submission);
+        self.next_submission += 1;
+        self.step(Input::Anticipate { submission, tiles });
     }
 
     fn join(

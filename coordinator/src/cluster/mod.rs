@@ -23,6 +23,8 @@ use holdfast_core::evaluator::{Evaluator, EvaluatorError, Stage};
 use holdfast_core::schedule::ScheduleConfig;
 use holdfast_worker::artifact::ArtifactCache;
 use holdfast_worker::session::{SessionError, TaskRunner, Worker, WorkerConfig};
+use std::collections::BTreeSet;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -31,6 +33,8 @@ use tokio_util::sync::CancellationToken;
 
 /// Commands that may wait for the cluster's task; whoever sends more waits.
 const COMMANDS_MAX: usize = 4096;
+/// Evaluations that are anticipated at a time at most; further ones are less likely and left out.
+const ANTICIPATED_MAX: usize = 1024;
 /// Bytes of artifacts an embedded worker keeps apart; its origin is in memory already.
 const EMBEDDED_CACHE_BYTES: u64 = 256 << 20;
 
@@ -79,6 +83,8 @@ pub struct Cluster {
     artifacts: Arc<Artifacts>,
     progress: watch::Receiver<Progress>,
     counts: Arc<Mutex<WorkCounts>>,
+    /// What was anticipated since anything was asked for; it travels behind the next question.
+    anticipated: Arc<Mutex<Option<Vec<Evaluation>>>>,
     stop: CancellationToken,
     engine_semantics: u32,
 }
@@ -97,7 +103,8 @@ impl Cluster {
         let engine_semantics = config.engine_semantics;
         let actor = Actor::new(config, memo.clone(), progress_out, counts.clone());
         tokio::spawn(actor.run(inbox));
-        Cluster { commands, memo, artifacts, progress, counts, stop, engine_semantics }
+        let anticipated = Arc::default();
+        Cluster { commands, memo, artifacts, progress, counts, anticipated, stop, engine_semantics }
     }
 
     /// What is going on, whenever it changes.
@@ -144,11 +151,7 @@ impl Cluster {
         stage: Stage,
         evaluations: &[Evaluation],
     ) -> Result<Vec<Vec<SampleResult>>, String> {
-        let mut contexts = Vec::with_capacity(evaluations.len());
-        for evaluation in evaluations {
-            let context = context_digest(evaluation.workload, &evaluation.candidate, &evaluation.want);
-            contexts.push(context.map_err(|error| MemoError::Context(error.to_string()).to_string())?);
-        }
+        let contexts = contexts(evaluations)?;
         let mut assembly = Assembly::new(evaluations, &contexts);
         let known = self.memo.lookup(assembly.contexts()).await.map_err(|error| error.to_string())?;
         let from_memo = assembly.add_known(known);
@@ -157,11 +160,42 @@ impl Cluster {
         let command = Command::Submit { stage, tiles, from_memo, reply };
         let gone = || "the cluster was shut down".to_owned();
         self.commands.send(command).await.map_err(|_| gone())?;
-        for finished in replied.await.map_err(|_| gone())?? {
+        let mut replied = pin!(replied);
+        let finished = tokio::select! {
+            biased;
+            finished = &mut replied => finished,
+            () = self.look_ahead() => replied.await,
+        };
+        for finished in finished.map_err(|_| gone())?? {
             assembly.add(&finished).map_err(|error| MemoError::Context(error.to_string()).to_string())?;
         }
         assembly.finish()
     }
+
+    /// Hands what was anticipated to workers that have nothing else to do. Whatever goes wrong here is met again, and
+    /// told, when it is asked for.
+    async fn look_ahead(&self) {
+        let anticipated = self.anticipated.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(evaluations) = anticipated else { return };
+        let Ok(contexts) = contexts(&evaluations) else { return };
+        let mut tiles = Vec::new();
+        for (evaluation, context) in evaluations.iter().zip(&contexts) {
+            // One candidate a tile, likeliest first: what is begun can then be taken over by whoever asks for any of them.
+            let mut assembly = Assembly::new(std::slice::from_ref(evaluation), std::slice::from_ref(context));
+            let Ok(known) = self.memo.lookup(assembly.contexts()).await else { return };
+            assembly.add_known(known);
+            tiles.extend(assembly.missing());
+        }
+        let _ = self.commands.send(Command::Anticipate { tiles }).await;
+    }
+}
+
+fn contexts(evaluations: &[Evaluation]) -> Result<Vec<Digest>, String> {
+    let context = |evaluation: &Evaluation| {
+        context_digest(evaluation.workload, &evaluation.candidate, &evaluation.want)
+            .map_err(|error| MemoError::Context(error.to_string()).to_string())
+    };
+    evaluations.iter().map(context).collect()
 }
 
 impl Evaluator for Cluster {
@@ -183,5 +217,12 @@ impl Evaluator for Cluster {
                 results.map_err(|message| EvaluatorError::Failed { stage, message })
             }
         }
+    }
+
+    fn anticipate(&self, _: Stage, mut evaluations: Vec<Evaluation>) {
+        let mut seen = BTreeSet::new();
+        evaluations.retain(|evaluation| seen.insert(evaluation.candidate.clone()));
+        evaluations.truncate(ANTICIPATED_MAX);
+        *self.anticipated.lock().unwrap_or_else(PoisonError::into_inner) = Some(evaluations);
     }
 }

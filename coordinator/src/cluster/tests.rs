@@ -269,3 +269,73 @@ async fn a_drained_worker_loses_nothing() {
     let counts = cluster.counts();
     assert_eq!((counts.computed, counts.lost_leases, counts.duplicates), (8 * 640, 0, 0));
 }
+
+/// Evaluations of candidates that [`evaluations`] does not hold.
+fn others(groups: std::ops::Range<u32>) -> Vec<Evaluation> {
+    evaluations(Digest::of(b"workload"), groups.end, 64).split_off(groups.start as usize)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn idle_workers_compute_ahead_and_their_results_are_remembered() {
+    let (cluster, _stop) = start(quick());
+    let (asked, later) = (others(0..1), others(1..2));
+    cluster.anticipate(Stage::Validation, later.clone());
+    let running = tokio::spawn({
+        let (cluster, asked) = (cluster.clone(), asked.clone());
+        async move { cluster.evaluate(Stage::Validation, asked).await }
+    });
+    let mut busy = Puppet::join(&cluster, 1, 1, vec![]).await;
+    let first = busy.task().await;
+    let mut idle = Puppet::join(&cluster, 2, 1, vec![]).await;
+    let ahead = idle.task().await;
+    assert_eq!((&first.tile.candidates[0], &ahead.tile.candidates[0]), (&asked[0].candidate, &later[0].candidate));
+    idle.say(WorkerMessage::Result(answer(&ahead))).await;
+    idle.ack(ahead.lease).await;
+    busy.say(WorkerMessage::Result(answer(&first))).await;
+    assert_eq!(running.await.expect("the caller lives").expect("evaluated"), expected(&asked));
+    assert_eq!(cluster.evaluate(Stage::Validation, later.clone()).await.expect("evaluated"), expected(&later));
+    let counts = cluster.counts();
+    assert_eq!((counts.computed, counts.from_memo, counts.duplicates), (128, 64, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_evaluation_that_was_begun_ahead_is_finished_for_whoever_asks() {
+    let (cluster, _stop) = start(quick());
+    let (asked, later) = (others(0..1), others(1..2));
+    cluster.anticipate(Stage::Validation, later.clone());
+    let run = |evaluations: Vec<Evaluation>| {
+        let cluster = cluster.clone();
+        tokio::spawn(async move { cluster.evaluate(Stage::Validation, evaluations).await })
+    };
+    let running = run(asked.clone());
+    let mut busy = Puppet::join(&cluster, 1, 1, vec![]).await;
+    let first = busy.task().await;
+    let mut idle = Puppet::join(&cluster, 2, 1, vec![]).await;
+    let ahead = idle.task().await;
+    busy.say(WorkerMessage::Result(answer(&first))).await;
+    assert_eq!(running.await.expect("the caller lives").expect("evaluated"), expected(&asked));
+    let running = run(later.clone());
+    let mut progress = cluster.progress();
+    progress.wait_for(|progress| !progress.stages.is_empty()).await.expect("the cluster lives");
+    idle.say(WorkerMessage::Result(answer(&ahead))).await;
+    assert_eq!(running.await.expect("the caller lives").expect("evaluated"), expected(&later));
+    let counts = cluster.counts();
+    assert_eq!((counts.computed, counts.from_memo, counts.duplicates), (128, 0, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn work_ahead_does_not_outlive_the_run() {
+    let (cluster, _stop) = start(quick());
+    let runner = Arc::new(SyntheticRunner { cell_time: Duration::from_millis(20), fetches: false });
+    for name in ["a", "b"] {
+        cluster.embed(worker_config(name), runner.clone(), CancellationToken::new()).expect("a worker");
+    }
+    let asked = others(0..1);
+    cluster.anticipate(Stage::Validation, evaluations(Digest::of(b"other"), 500, 640));
+    assert_eq!(cluster.evaluate(Stage::Validation, asked.clone()).await.expect("evaluated"), expected(&asked));
+    let patience = Duration::from_secs(60);
+    let started = std::time::Instant::now();
+    cluster.shut_down(patience).await;
+    // All of what is ahead would take more than half an hour of two workers.
+    assert!(started.elapsed() < patience, "workers were let go of what nobody asked for");
+}

@@ -49,6 +49,7 @@ pub fn render_html(overview: &Overview, timings: &Timings) -> String {
     );
     verdict(&mut page, overview);
     metrics(&mut page, overview);
+    tuning(&mut page, overview);
     rounds(&mut page, overview);
     questions(&mut page, overview);
     ranking(&mut page, overview);
@@ -98,6 +99,35 @@ fn metrics(page: &mut String, overview: &Overview) {
     for sentence in &overview.certainty {
         let _ = writeln!(page, "<p class=\"note\">{}</p>", escape(sentence));
     }
+}
+
+fn tuning(page: &mut String, overview: &Overview) {
+    let (Some(metric), Some(tuning)) = (overview.metrics.first(), &overview.tuning) else {
+        return;
+    };
+    let outcome = match tuning.adopted {
+        true => "The best of them was better on all validation samples too, and was gone on with.",
+        false => "None was better than the parameters given on all validation samples.",
+    };
+    let _ = writeln!(
+        page,
+        "<h2>Tuning</h2>\n<p class=\"note\">Quantization parameters tried on the {} samples that suffered most. {outcome}</p>\n\
+         <div class=\"scroll\"><table>\n<tr><th class=\"n\">trial</th><th>change</th><th class=\"n\">{}</th>\
+         <th class=\"n\">worse by</th></tr>",
+        tuning.samples,
+        escape(&metric.name),
+    );
+    for (index, trial) in tuning.trials.iter().enumerate() {
+        let _ = writeln!(
+            page,
+            "<tr><td class=\"n\">{}</td><td class=\"w\">{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td></tr>",
+            index + 1,
+            escape(&trial.change),
+            number(trial.value),
+            number(trial.error),
+        );
+    }
+    page.push_str("</table></div>\n");
 }
 
 fn rounds(page: &mut String, overview: &Overview) {

@@ -9,7 +9,10 @@ mod overview;
 mod tests;
 
 pub use html::render_html;
-pub use overview::{AnswerOverview, MetricOverview, Outcome, Overview, QuestionOverview, RankedGroup, RoundOverview};
+pub use overview::{
+    AnswerOverview, MetricOverview, Outcome, Overview, QuestionOverview, RankedGroup, RoundOverview, TrialOverview,
+    TuningOverview,
+};
 
 use crate::config::{DatasetConfig, RunRequest};
 use holdfast_common::Digest;

@@ -34,6 +34,8 @@ pub struct Overview {
     pub groups_reverted: usize,
     /// Groups there are.
     pub groups: usize,
+    /// Quantization parameters that were tried, where any were.
+    pub tuning: Option<TuningOverview>,
     /// The first ranking, best first; empty where none was needed.
     pub ranking: Vec<RankedGroup>,
     /// Rounds of the loop, in order.
@@ -67,6 +69,28 @@ pub struct MetricOverview {
     pub result_drop: f64,
     /// The largest drop allowed, in the metric's unit; `None`: nothing had to hold.
     pub limit: Option<f64>,
+}
+
+/// Quantization parameters that were tried on the samples that suffered most.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TuningOverview {
+    /// Samples of every trial.
+    pub samples: usize,
+    /// All trials, in order.
+    pub trials: Vec<TrialOverview>,
+    /// Whether the search for groups began with the best of them.
+    pub adopted: bool,
+}
+
+/// One trial.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TrialOverview {
+    /// What is different in it.
+    pub change: String,
+    /// The first metric on its samples; NaN where it is not defined.
+    pub value: f64,
+    /// How much worse than the reference, as a mean share over all metrics; negative is better, NaN where it is not defined.
+    pub error: f64,
 }
 
 /// A group and what it was ranked by.

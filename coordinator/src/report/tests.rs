@@ -72,6 +72,23 @@ fn the_page_shows_every_question_with_its_answer() {
 }
 
 #[test]
+fn the_page_shows_every_trial_and_what_became_of_tuning() {
+    let mut overview = example_overview();
+    let page = render_html(&overview, &Timings::default());
+    let trials = overview.tuning.clone().expect("an example of tuning").trials;
+    assert!(trials.iter().all(|trial| page.contains(&format!("<td class=\"w\">{}</td>", trial.change))), "{page}");
+    assert!(page.contains("was gone on with"));
+    if let Some(tuning) = &mut overview.tuning {
+        tuning.adopted = false;
+        tuning.trials[0].change = "<script>".to_owned();
+    }
+    let page = render_html(&overview, &Timings::default());
+    assert!(page.contains("None was better") && !page.contains("<script"));
+    overview.tuning = None;
+    assert!(!render_html(&overview, &Timings::default()).contains("<h2>Tuning</h2>"));
+}
+
+#[test]
 fn numbers_that_are_none_do_not_break_the_page() {
     let mut overview = example_overview();
     for round in &mut overview.rounds {

@@ -190,7 +190,6 @@ impl RunError {
             | RunError::Core(
                 CoreError::UnknownMetric { .. }
                 | CoreError::Parameter { .. }
-                | CoreError::NotSupported { .. }
                 | CoreError::UnknownOperation(_)
                 | CoreError::NoSamples(_),
             ) => exit::CONFIGURATION,

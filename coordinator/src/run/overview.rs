@@ -1,13 +1,17 @@
 //! From the algorithm's record to the few numbers people look at first.
 
 use crate::config::RunRequest;
-use crate::report::{AnswerOverview, MetricOverview, Outcome, Overview, QuestionOverview, RankedGroup, RoundOverview};
+use crate::report::{
+    AnswerOverview, MetricOverview, Outcome, Overview, QuestionOverview, RankedGroup, RoundOverview, TrialOverview,
+    TuningOverview,
+};
 use holdfast_common::Digest;
 use holdfast_common::scheme::Scheme;
 use holdfast_core::Conclusion;
 use holdfast_core::evaluator::Stage;
 use holdfast_core::record::{
-    Decision, Flips, Interval, PairedRecord, ProbeRecord, Purpose, RoundRecord, RunRecord, Verdict,
+    Decision, Flips, Interval, PairedRecord, ProbeRecord, Purpose, RoundRecord, RunRecord, TrialRecord, TuningRecord,
+    Verdict,
 };
 
 /// An accuracy-aware run at a glance.
@@ -23,6 +27,7 @@ pub fn overview(request: &RunRequest, model_digest: Digest, conclusion: &Conclus
         operations_reverted: record.reverted_operations.clone(),
         groups_reverted: record.reverted_groups.len(),
         groups: record.groups,
+        tuning: record.tuning.as_ref().map(tuning),
         ranking: record.rankings.first().map_or(Vec::new(), |ranking| {
             let defined = ranking.scores.iter().filter_map(|(name, score)| score.map(|score| (name, score)));
             defined.map(|(name, score)| RankedGroup { name: name.clone(), score }).collect()
@@ -51,6 +56,19 @@ fn metrics(record: &RunRecord) -> Vec<MetricOverview> {
             limit: record.limits.get(index).copied(),
         })
         .collect()
+}
+
+fn tuning(tuning: &TuningRecord) -> TuningOverview {
+    let trial = |trial: &TrialRecord| TrialOverview {
+        change: trial.change.clone(),
+        value: trial.values.first().copied().flatten().unwrap_or(f64::NAN),
+        error: trial.error.unwrap_or(f64::NAN),
+    };
+    TuningOverview {
+        samples: tuning.samples.len(),
+        trials: tuning.trials.iter().map(trial).collect(),
+        adopted: tuning.adopted,
+    }
 }
 
 fn round(round: &RoundRecord) -> RoundOverview {
@@ -112,6 +130,7 @@ pub fn default_overview(request: &RunRequest, model_digest: Digest, scheme: &Sch
         operations_reverted: Vec::new(),
         groups_reverted: 0,
         groups: scheme.groups.len(),
+        tuning: None,
         ranking: Vec::new(),
         rounds: Vec::new(),
         questions: Vec::new(),

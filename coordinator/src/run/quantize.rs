@@ -23,6 +23,7 @@ use holdfast_core::evaluator::{Evaluator, Stage};
 use holdfast_core::observer::Observer;
 use holdfast_core::parameters::Parameters;
 use holdfast_core::quantize::calibrate_and_quantize;
+use holdfast_core::record::DefaultRecord;
 use holdfast_core::transform::{Source, Transformed, transform};
 use holdfast_core::{CoreError, Problem, SampleSet, run};
 use serde::Serialize;
@@ -112,7 +113,7 @@ type Dumped = Arc<Mutex<Option<Result<PathBuf, RunError>>>>;
 
 /// Writes a model quantized by this scheme, before bias correction, with nothing reverted.
 fn dump(model: &Model, graph: &Graph, scheme: &Scheme, output: &OutputDir) -> Result<PathBuf, RunError> {
-    let uncorrected = Scheme { biases: BTreeMap::new(), ..scheme.clone() };
+    let uncorrected = Scheme { biases: BTreeMap::new(), codes: BTreeMap::new(), ..scheme.clone() };
     let bytes = model.export_qdq(&uncorrected, &BTreeSet::new(), graph).map_err(RunError::Export)?;
     Ok(output.write(INTERMEDIATE_MODEL, &bytes)?)
 }
@@ -173,8 +174,12 @@ impl Job<'_> {
         let quantized = calibrate_and_quantize(cluster, graph, set, quantization, parameters.mode).await?;
         self.witness.quantized(&quantized.scheme);
         let overview = default_overview(&config.request, prepared.model_digest, &quantized.scheme);
-        let finished =
-            Finished { scheme: Some(quantized.scheme), reverted: Vec::new(), record: quantized.corrections, overview };
+        let record = DefaultRecord {
+            transformations: transformed.as_ref().map_or(Vec::new(), |transformed| transformed.record.clone()),
+            bias_corrections: quantized.corrections,
+            layer_tunings: quantized.tunings,
+        };
+        let finished = Finished { scheme: Some(quantized.scheme), reverted: Vec::new(), record, overview };
         let text = self.write_results(&subject, &finished)?;
         Ok((exit::SUCCESS, text + &self.measured(&subject, &finished).await?))
     }

@@ -86,7 +86,9 @@ fn number(value: f64) -> String {
 /// A run with a rolled-back round, for tests.
 #[cfg(test)]
 pub(crate) fn example_overview() -> Overview {
-    use crate::report::{AnswerOverview, MetricOverview, QuestionOverview, RankedGroup, RoundOverview};
+    use crate::report::{
+        AnswerOverview, MetricOverview, QuestionOverview, RankedGroup, RoundOverview, TrialOverview, TuningOverview,
+    };
     let round = |group: &str, value: f64, decision: &str, kept: bool| RoundOverview {
         group: group.to_owned(),
         operations: vec![group.to_owned()],
@@ -123,6 +125,14 @@ pub(crate) fn example_overview() -> Overview {
         operations_reverted: vec!["/f/f.4/Conv".to_owned(), "/f/f.1/Conv".to_owned()],
         groups_reverted: 2,
         groups: 16,
+        tuning: Some(TuningOverview {
+            samples: 300,
+            trials: vec![
+                TrialOverview { change: "bias correction: full".to_owned(), value: 0.41, error: -0.02 },
+                TrialOverview { change: "activations: 0.001 quantiles".to_owned(), value: 0.38, error: f64::NAN },
+            ],
+            adopted: true,
+        }),
         ranking: vec![
             RankedGroup { name: "/f/f.4/Conv".to_owned(), score: 0.9 },
             RankedGroup { name: "/f/f.1/Conv".to_owned(), score: 0.1 },

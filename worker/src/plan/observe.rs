@@ -1,7 +1,7 @@
 //! Per-sample statistics of tensors a plan keeps readable.
 
 use super::{Layout, Placement};
-use holdfast_common::evaluation::{Statistic, StatisticSpec};
+use holdfast_common::evaluation::{Statistic, StatisticSpec, rows};
 use holdfast_common::quantization::statistics::quantile_of_floats;
 use holdfast_kernels::{Isa, float};
 
@@ -17,7 +17,7 @@ pub struct Observation<'a> {
 }
 
 impl Observation<'_> {
-    /// The statistic: one value, or one per index of the axis asked for, in f64 whose values fit f32.
+    /// The statistic: one value, or one per index of the axis asked for, or elements; in f64 whose values fit f32.
     pub fn take(&self, isa: Isa) -> Vec<f64> {
         let image = &self.placement.image;
         let channel_axis = match self.placement.layout {
@@ -49,6 +49,10 @@ impl Observation<'_> {
                 float::channel_mean(isa, image, self.values, &mut means);
                 means.into_iter().map(|mean| f64::from(mean as f32)).collect()
             }
+            (Statistic::Patches(window), _) => {
+                window.patches(&self.placement.shape, &self.placement.gather(self.values))
+            }
+            (Statistic::Rows(count), _) => rows(count, &self.placement.shape, &self.placement.gather(self.values)),
             (statistic, axis) => self.slices(axis).into_iter().map(|slice| of_slice(statistic, slice)).collect(),
         }
     }
@@ -84,6 +88,8 @@ fn of_slice(statistic: Statistic, values: Vec<f32>) -> f64 {
         Statistic::AbsQuantile(probability) => {
             rounded(quantile_of_floats(values.into_iter().map(f32::abs), probability))
         }
+        // These are elements, taken as they are.
+        Statistic::Patches(_) | Statistic::Rows(_) => f64::NAN,
     }
 }
 

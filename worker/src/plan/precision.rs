@@ -1,9 +1,10 @@
 //! Who reads codes and who reads floats: a scheme with some groups reverted, resolved onto a graph.
 
 use super::PlanError;
-use holdfast_common::graph::{Graph, OpId, TensorId};
+use holdfast_common::graph::{Graph, OpId, OpKind, TensorId};
 use holdfast_common::scheme::{GroupId, QuantParams, QuantizerSite, Scheme};
 use holdfast_kernels::int8::CodeParams;
+use ndarray::ArrayD;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// Index into [`Precision::params`]; equal indices mean equal codes for equal values.
@@ -21,6 +22,10 @@ pub struct Precision<'a> {
     weights: BTreeMap<(OpId, usize), &'a QuantParams>,
     /// Corrected biases.
     biases: HashMap<&'a str, &'a [f32]>,
+    /// Tuned codes of weights.
+    tuned: HashMap<&'a str, &'a [i8]>,
+    /// Corrected biases of products without a bias input, at the (addition, input position) that has them.
+    addends: BTreeMap<(OpId, usize), &'a [f32]>,
 }
 
 impl<'a> Precision<'a> {
@@ -65,12 +70,24 @@ impl<'a> Precision<'a> {
             .filter_map(|id| scheme.group(*id))
             .flat_map(|group| group.operations.iter().map(String::as_str))
             .collect();
-        precision.biases = scheme
-            .biases
-            .iter()
-            .filter(|(name, _)| !reverted_operations.contains(name.as_str()))
-            .map(|(name, bias)| (name.as_str(), bias.as_slice()))
-            .collect();
+        for (name, bias) in scheme.biases.iter().filter(|(name, _)| !reverted_operations.contains(name.as_str())) {
+            let product = ops.get(name.as_str()).filter(|id| matches!(graph.op(**id).kind, OpKind::MatMul));
+            let Some(product) = product else {
+                precision.biases.insert(name, bias);
+                continue;
+            };
+            let addition = graph.addition_behind(*product).filter(|(addition, position)| {
+                graph.constant_input(*addition, *position).and_then(|values| values.as_f32()).map(ArrayD::len)
+                    == Some(bias.len())
+            });
+            let Some(addition) = addition else {
+                let problem = format!("`{name}` has no addition of {} constants behind it", bias.len());
+                return Err(PlanError::Scheme { problem });
+            };
+            precision.addends.insert(addition, bias);
+        }
+        let active = scheme.codes.iter().filter(|(name, _)| !reverted_operations.contains(name.as_str()));
+        precision.tuned = active.map(|(name, codes)| (name.as_str(), codes.as_slice())).collect();
         precision.carry_codes_on(graph);
         Ok(precision)
     }
@@ -119,6 +136,16 @@ impl<'a> Precision<'a> {
     /// The corrected bias of an operation, if it has one.
     pub fn bias(&self, operation: &str) -> Option<&'a [f32]> {
         self.biases.get(operation).copied()
+    }
+
+    /// The tuned codes of an operation's weights, if it has some.
+    pub fn tuned(&self, operation: &str) -> Option<&'a [i8]> {
+        self.tuned.get(operation).copied()
+    }
+
+    /// What an addition adds instead of its constant, if that is the corrected bias of a product.
+    pub fn addend(&self, op: OpId, input: usize) -> Option<&'a [f32]> {
+        self.addends.get(&(op, input)).copied()
     }
 
     /// The quant params behind an id.

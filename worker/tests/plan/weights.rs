@@ -1,6 +1,6 @@
 //! Schemes of weights alone, and plans that only show what is observed: what bias correction asks for.
 
-use crate::net::{Net, assert_bits, conv, values};
+use crate::net::{Net, assert_bits, conv, first_output, values};
 use holdfast_common::graph::{BinaryKind, OpKind, TensorData, TensorId, UnaryKind};
 use holdfast_common::quantization::codes::quantize_weights;
 use holdfast_common::scheme::{QuantizerSite, Scheme};
@@ -128,4 +128,84 @@ fn a_bias_of_another_length_is_refused() {
     net.scheme.biases.insert("depthwise".to_owned(), vec![0.0; 3]);
     let found = net.plan(Isa::best(), &BTreeSet::new());
     assert!(matches!(found, Err(PlanError::Scheme { problem }) if problem.contains("3 biases")));
+}
+
+/// product → addition of constants that another addition adds too, in int8; the second addition's constants stay.
+fn product_and_additions(bias: Option<Vec<f32>>) -> Net {
+    let mut net = Net::default();
+    let x = net.input("x", &[1, 3, 8]);
+    let w = net.constant("w", &[8, 10], &values(11, 80));
+    let shared = net.constant("shared", &[10], &values(12, 10));
+    let product = net.one("product", OpKind::MatMul, &[x, w], &[1, 3, 10]);
+    let sum = net.one("sum", OpKind::Binary(BinaryKind::Add), &[product, shared], &[1, 3, 10]);
+    let relu = net.one("relu", OpKind::Unary(UnaryKind::Relu), &[sum], &[1, 3, 10]);
+    let y = net.one("again", OpKind::Binary(BinaryKind::Add), &[relu, shared], &[1, 3, 10]);
+    net.output(y);
+    net.group(&["product"]);
+    net.activation(x, &[("product", 0)], (0.01, 128));
+    net.weights("product", 1, &[0.01; 10]);
+    net.scheme.biases.extend(bias.map(|bias| ("product".to_owned(), bias)));
+    net
+}
+
+#[test]
+fn the_bias_of_a_product_is_what_the_addition_behind_it_adds() {
+    let input = [values(5, 24)];
+    let (own, other) = (values(12, 10), values(13, 10));
+    let plain = product_and_additions(None).run(&input);
+    assert_bits(&product_and_additions(Some(own)).run(&input), &plain, "the model's own constants");
+    let corrected = product_and_additions(Some(other.clone()));
+    assert_ne!(corrected.run(&input), plain);
+
+    let mut edited = product_and_additions(None);
+    let moved = edited.constant("moved", &[10], &other);
+    let sum = edited.graph.find_op("sum").unwrap();
+    edited.graph.ops[sum.0].inputs[1] = moved;
+    edited.graph.tensors[moved.0].consumers.push((sum, 1));
+    assert_bits(&corrected.run(&input), &edited.run(&input), "the constants of the first addition alone");
+
+    let all = BTreeSet::from([holdfast_common::scheme::GroupId(0)]);
+    let reverted = |net: &Net| first_output(net, &net.plan(Isa::best(), &all).unwrap(), &input);
+    assert_bits(
+        &reverted(&corrected),
+        &reverted(&product_and_additions(None)),
+        "reverted, it adds what the model does",
+    );
+    let short = product_and_additions(Some(vec![0.0; 3])).plan(Isa::best(), &BTreeSet::new());
+    assert!(matches!(short, Err(PlanError::Scheme { problem }) if problem.contains("3 constants")));
+}
+
+#[test]
+fn tuned_codes_stand_in_for_the_nearest_ones_on_every_path_until_they_are_reverted() {
+    let input = [values(5, 24)];
+    let plain = product_and_additions(None);
+    let constant = plain.graph.tensor(plain.graph.find_tensor("w").unwrap()).constant.clone().unwrap();
+    let nearest = quantize_weights(constant.as_f32().unwrap(), &plain.scheme.quantizers[1].params).unwrap();
+    let with = |codes: Vec<i8>| {
+        let mut net = product_and_additions(None);
+        net.scheme.codes.insert("product".to_owned(), codes);
+        net
+    };
+    let same = with(nearest.iter().copied().collect());
+    assert_bits(&same.run(&input), &plain.run(&input), "the nearest codes");
+
+    let moved: Vec<i8> = nearest.iter().enumerate().map(|(at, code)| code - (at % 3) as i8).collect();
+    let tuned = with(moved.clone());
+    // The same network with weights that are those codes exactly, in int8 and with weights alone quantized.
+    let mut edited = product_and_additions(None);
+    let id = edited.graph.find_tensor("w").unwrap();
+    let array = ArrayD::from_shape_vec(IxDyn(&[8, 10]), moved.iter().map(|code| 0.01 * f32::from(*code)).collect());
+    edited.graph.tensors[id.0].constant = Some(Arc::new(TensorData::F32(array.unwrap())));
+    assert_ne!(tuned.run(&input), plain.run(&input));
+    assert_bits(&tuned.run(&input), &edited.run(&input), "codes");
+    edited.scheme.quantizers.remove(0);
+    let mut floats = with(moved);
+    floats.scheme.quantizers.remove(0);
+    assert_bits(&floats.run(&input), &edited.run(&input), "what codes stand for");
+
+    let all = BTreeSet::from([holdfast_common::scheme::GroupId(0)]);
+    let reverted = |net: &Net| first_output(net, &net.plan(Isa::best(), &all).unwrap(), &input);
+    assert_bits(&reverted(&tuned), &reverted(&plain), "reverted, the weights are the model's");
+    let short = with(vec![0; 3]).plan(Isa::best(), &BTreeSet::new());
+    assert!(matches!(short, Err(PlanError::Scheme { problem }) if problem.contains("3 codes")));
 }

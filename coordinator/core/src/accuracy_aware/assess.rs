@@ -1,12 +1,13 @@
 //! Ranking for the bisecting strategy: scores as ever, and for metrics that count, what every group does to margins.
 
+use super::distance;
 use super::forecast::{Anchor, Effects};
 use super::hardness::Order;
 use super::probe::{Groups, Prober};
 use super::ranking::by_degradation;
 use crate::error::CoreError;
 use crate::evaluator::{Evaluator, Stage};
-use crate::parameters::Mode;
+use crate::parameters::{Mode, RankBy};
 use crate::record::RankingRecord;
 use holdfast_common::evaluation::{SampleIndex, SampleResult};
 use holdfast_common::scheme::GroupId;
@@ -66,6 +67,12 @@ pub(super) async fn assess<E: Evaluator>(
 ) -> Result<Assessment, CoreError> {
     let view = View::new(prober, entering, from, order);
     let (subset, weight) = subset(prober, &view, target);
+    if prober.search.parameters.search.rank_by == RankBy::Distance {
+        let samples = samples_at(prober, subset);
+        let after_round = prober.search.record.probes.len();
+        let order = distance::rank(prober.search, from, groups, samples, after_round).await?;
+        return Ok(Assessment { order, effects: None });
+    }
     let margins = margins(prober, target, subset.iter().map(|position| view.results[*position]));
     let missing = missing(prober, target, view.results.iter().copied());
     let mut looks: Vec<Look> = groups.iter().map(|group| Look { group: *group, results: BTreeMap::new() }).collect();
@@ -236,6 +243,15 @@ fn subset<E: Evaluator>(prober: &Prober<'_, '_, E>, view: &View<'_>, target: usi
     (chosen, weight)
 }
 
+/// The validation samples at these positions.
+fn samples_at<E: Evaluator>(
+    prober: &Prober<'_, '_, E>,
+    positions: impl IntoIterator<Item = usize>,
+) -> Vec<SampleIndex> {
+    let all = &prober.search.measure.problem.validation.samples;
+    positions.into_iter().map(|position| all[position]).collect()
+}
+
 /// Evaluates all groups on these places of the subset, side by side.
 async fn look<E: Evaluator>(
     prober: &mut Prober<'_, '_, E>,
@@ -245,9 +261,8 @@ async fn look<E: Evaluator>(
     places: &[usize],
     target: usize,
 ) -> Result<(), CoreError> {
+    let samples = samples_at(prober, places.iter().map(|place| subset[*place]));
     let search = &mut *prober.search;
-    let all = &search.measure.problem.validation.samples;
-    let samples: Vec<SampleIndex> = places.iter().map(|place| all[subset[*place]]).collect();
     let asked = looks
         .iter()
         .map(|look| {
@@ -318,9 +333,9 @@ fn record<E: Evaluator>(
     subset: &[usize],
     target: usize,
 ) -> Result<(), CoreError> {
-    let search = &mut *prober.search;
-    let all = &search.measure.problem.validation.samples;
     let places = looks.first().map(|look| look.results.keys().copied().collect::<Vec<_>>()).unwrap_or_default();
+    let samples = samples_at(prober, places.into_iter().map(|place| subset[place]));
+    let search = &mut *prober.search;
     let mut scores = Vec::with_capacity(looks.len());
     for look in looks {
         let name = search.scheme.group(look.group).map_or(String::new(), |group| group.name.clone());
@@ -329,7 +344,7 @@ fn record<E: Evaluator>(
     let ranking = RankingRecord {
         after_round: search.record.probes.len(),
         metric: search.record.metrics[target].clone(),
-        samples: places.into_iter().map(|place| all[subset[place]]).collect(),
+        samples,
         scores,
     };
     search.measure.observer.ranked(&ranking);

@@ -86,7 +86,7 @@ impl<E: Evaluator> Measure<'_, E> {
             asked.into_iter().map(|(candidate, samples)| self.evaluation(candidate, samples)).collect();
         let lengths: Vec<usize> = evaluations.iter().map(|evaluation| evaluation.samples.len()).collect();
         let answers = self.evaluator.evaluate(stage, evaluations).await?;
-        self.check(stage, &answers, &lengths)?;
+        check(stage, &answers, &lengths, self.problem.metrics.len())?;
         Ok(answers)
     }
 
@@ -114,8 +114,42 @@ impl<E: Evaluator> Measure<'_, E> {
         answers.iter().map(folded).collect()
     }
 
+    /// All candidates side by side on these samples; of each, the mean over samples of the normalised squared distance of
+    /// its outputs to those of the float model that the scheme was made for.
+    pub(super) async fn distances(
+        &mut self,
+        stage: Stage,
+        candidates: Vec<Candidate>,
+        samples: &[SampleIndex],
+    ) -> Result<Vec<f64>, CoreError> {
+        let answers = self.ask_for(&Want::Distance, stage, candidates, samples).await?;
+        let mut means = Vec::with_capacity(answers.len());
+        for results in &answers {
+            let mut sum = 0.0;
+            for result in results {
+                let part = result.parts.first().map_or(&[][..], Vec::as_slice);
+                let [squared, _] = part else {
+                    return Err(CoreError::Answer { stage, what: "distances", found: part.len(), expected: 2 });
+                };
+                sum += squared;
+            }
+            means.push(sum / results.len() as f64);
+        }
+        Ok(means)
+    }
+
     async fn ask(
         &mut self,
+        stage: Stage,
+        candidates: Vec<Candidate>,
+        samples: &[SampleIndex],
+    ) -> Result<Vec<Vec<SampleResult>>, CoreError> {
+        self.ask_for(&Want::Contributions, stage, candidates, samples).await
+    }
+
+    async fn ask_for(
+        &mut self,
+        want: &Want,
         stage: Stage,
         candidates: Vec<Candidate>,
         samples: &[SampleIndex],
@@ -123,28 +157,15 @@ impl<E: Evaluator> Measure<'_, E> {
         let expected = candidates.len();
         self.observer.stage_started(stage, expected, samples.len());
         self.counts.add(stage, expected, samples.len(), self.problem.validation.samples.len());
-        let evaluations =
-            candidates.into_iter().map(|candidate| self.evaluation(candidate, samples.to_vec())).collect();
+        let evaluation = |candidate| Evaluation { want: want.clone(), ..self.evaluation(candidate, samples.to_vec()) };
+        let evaluations = candidates.into_iter().map(evaluation).collect();
         let answers = self.evaluator.evaluate(stage, evaluations).await?;
-        self.check(stage, &answers, &vec![samples.len(); expected])?;
+        let parts = match want {
+            Want::Contributions | Want::Predictions => self.problem.metrics.len(),
+            Want::Distance | Want::Statistics(_) => 1,
+        };
+        check(stage, &answers, &vec![samples.len(); expected], parts)?;
         Ok(answers)
-    }
-
-    /// Whether answers have the shape of what was asked: one list per evaluation, one result per sample.
-    fn check(&self, stage: Stage, answers: &[Vec<SampleResult>], lengths: &[usize]) -> Result<(), CoreError> {
-        let refuse = |what, found, expected| Err(CoreError::Answer { stage, what, found, expected });
-        if answers.len() != lengths.len() {
-            return refuse("evaluations", answers.len(), lengths.len());
-        }
-        for (results, length) in answers.iter().zip(lengths) {
-            if results.len() != *length {
-                return refuse("samples", results.len(), *length);
-            }
-            if let Some(odd) = results.iter().find(|result| result.parts.len() != self.problem.metrics.len()) {
-                return refuse("metrics", odd.parts.len(), self.problem.metrics.len());
-            }
-        }
-        Ok(())
     }
 
     /// A constrained metric over contributions in sample order.
@@ -174,4 +195,21 @@ impl<E: Evaluator> Measure<'_, E> {
         };
         (0..self.constrained.len()).map(of_metric).collect()
     }
+}
+
+/// Whether answers have the shape of what was asked: one list per evaluation, one result per sample, so many parts each.
+fn check(stage: Stage, answers: &[Vec<SampleResult>], lengths: &[usize], parts: usize) -> Result<(), CoreError> {
+    let refuse = |what, found, expected| Err(CoreError::Answer { stage, what, found, expected });
+    if answers.len() != lengths.len() {
+        return refuse("evaluations", answers.len(), lengths.len());
+    }
+    for (results, length) in answers.iter().zip(lengths) {
+        if results.len() != *length {
+            return refuse("samples", results.len(), *length);
+        }
+        if let Some(odd) = results.iter().find(|result| result.parts.len() != parts) {
+            return refuse("parts of a result", odd.parts.len(), parts);
+        }
+    }
+    Ok(())
 }

@@ -7,6 +7,7 @@ mod compat_loop;
 mod cost;
 mod default_loop;
 mod descent;
+mod distance;
 mod forecast;
 mod frontier;
 mod goal;
@@ -197,6 +198,7 @@ async fn search_all<E: Evaluator>(
         }
     }
     record.bias_corrections.clone_from(&entering.quantized.corrections);
+    record.layer_tunings.clone_from(&entering.quantized.tunings);
     let results = Arc::new(entering.measured.results);
     let state = State {
         reverted: entering.kept.float.clone(),
@@ -438,8 +440,9 @@ async fn publish<E: Evaluator>(
     let graph = measure.problem.graph;
     let placement = place(graph, parameters, mode)?;
     let quantized = quantize(measure.evaluator, graph, &placement, calibration, parameters, mode).await?;
-    let Passes { evaluations, samples } = quantized.passes;
-    measure.counts.add(Stage::Calibration, evaluations, samples, samples);
+    for Passes { evaluations, samples } in [quantized.passes, quantized.tuning_passes] {
+        measure.counts.add(Stage::Calibration, evaluations, samples, samples);
+    }
     let unwritable = |source| CoreError::Json { what: "scheme", source };
     let expected = quantized.scheme.digest().map_err(unwritable)?;
     let bytes = serde_json::to_vec(&quantized.scheme).map_err(unwritable)?;
@@ -512,6 +515,7 @@ fn conclude<E: Evaluator>(
     note_reverted(&mut record, &quantized.scheme, &kept.float);
     record.counts = measure.counts;
     record.bias_corrections = quantized.corrections;
+    record.layer_tunings = quantized.tunings;
     record.final_values = measured.values;
     record.final_drops = drops;
     let reverted = kept.float.into_iter().collect();

@@ -29,10 +29,8 @@ pub(super) fn is_hopeless<E: Evaluator>(
         let counted = |result: &SampleResult| {
             let part = search.measure.part(result, metric);
             let metric = search.measure.metric(metric);
-            metric
-                .best_contribution(part)
-                .and_then(|_| metric.sample_value(part))
-                .filter(|value| [0.0, 1.0].contains(value))
+            // Samples that have margins are right or wrong, and the metric is their share.
+            metric.margin(part).and_then(|_| metric.sample_value(part)).filter(|value| [0.0, 1.0].contains(value))
         };
         if let Some(bound) = best_drop(search, results, order, seen, level, metric, counted)
             && bound > search.goal.limits[metric]

@@ -32,6 +32,8 @@ pub(super) struct Screen {
     missing: f64,
     /// Samples to spare that a hopeful state must have; grows with every hope that failed unseen.
     slack: f64,
+    /// How many hopes failed.
+    doubts: usize,
 }
 
 impl Screen {
@@ -53,7 +55,15 @@ impl Screen {
         let mut by_contest: Vec<usize> = (0..known.len()).collect();
         by_contest.sort_by(|a, b| distance[*a].abs().total_cmp(&distance[*b].abs()).then(a.cmp(b)));
         let right = known.iter().map(|result| is_right(prober, result, target)).collect();
-        Some(Screen { by_contest, sizes: (size, size), further: BTreeSet::new(), right, missing, slack: 0.0 })
+        Some(Screen {
+            by_contest,
+            sizes: (size, size),
+            further: BTreeSet::new(),
+            right,
+            missing,
+            slack: 0.0,
+            doubts: 0,
+        })
     }
 
     /// The most contested samples, on which to compare single groups, ascending.
@@ -100,8 +110,9 @@ impl Screen {
         self.missing + lost + self.slack
     }
 
-    /// After a state that looked hopeful was refuted: twice as many samples are looked at, and those of the order's first
-    /// chunk that it judged otherwise. Where that would not have told either, more has to be to spare from now on.
+    /// After a state that looked hopeful was refuted, those samples of the order's first chunk are looked at too that it
+    /// judged otherwise. Where that would not have told either, and at every second such hope, twice as many contested
+    /// samples are looked at; where there are no more, more has to be to spare from now on.
     pub(super) fn doubt<E: Evaluator>(
         &mut self,
         prober: &Prober<'_, '_, E>,
@@ -109,17 +120,19 @@ impl Screen {
         order: &Order,
         target: usize,
     ) {
-        let before = (self.sizes.1, self.further.len());
-        self.sizes.1 = (2 * self.sizes.1).min(self.by_contest.len() / 4).max(self.sizes.1);
+        self.doubts += 1;
         self.further.extend(order.positions[..order.first].iter().copied().filter(|position| {
             let known = prober.known(refuted, *position);
             known.is_some_and(|result| is_right(prober, result, target) != self.right[*position])
         }));
         let all: BTreeSet<usize> = self.further.iter().chain(&self.by_contest[..self.sizes.1]).copied().collect();
-        let all: Vec<usize> = all.into_iter().collect();
-        let is_known = |position: &usize| prober.known(refuted, *position).is_some();
-        let seems_missing = all.iter().all(is_known) && self.missing(prober, refuted, &all, target) > 0.0;
-        if !seems_missing && (self.sizes.1, self.further.len()) == before {
+        let tells = self.missing(prober, refuted, &all.into_iter().collect::<Vec<_>>(), target) > 0.0;
+        if tells && self.doubts % 2 == 1 {
+            return;
+        }
+        let before = self.sizes.1;
+        self.sizes.1 = (2 * before).min(self.by_contest.len() / 4).max(before);
+        if !tells && self.sizes.1 == before {
             // At most half of what the known state has to spare.
             self.slack = (2.0 * self.slack).max(1.0).min(self.missing.abs() / 2.0);
         }

@@ -1,6 +1,7 @@
 //! What every search over groups is made of: validating a state, ranking the groups left, and writing down decisions.
 
 use super::cost::Costs;
+use super::distance;
 use super::frontier::Frontier;
 use super::goal::Goal;
 use super::measure::{Measure, SampleValues};
@@ -8,7 +9,7 @@ use super::ranking::{Scored, by_degradation, sort};
 use super::selection::Kept;
 use crate::error::CoreError;
 use crate::evaluator::{Evaluator, Stage};
-use crate::parameters::Parameters;
+use crate::parameters::{Parameters, RankBy};
 use crate::record::{Decision, FrontierRecord, RankingRecord, RoundRecord, RunRecord, StopReason};
 use holdfast_common::Digest;
 use holdfast_common::evaluation::{Candidate, SampleIndex, SampleResult};
@@ -167,6 +168,10 @@ impl<E: Evaluator> Search<'_, E> {
             return Ok(VecDeque::new());
         }
         let samples = self.ranking_subset(state, target);
+        if self.parameters.search.rank_by == RankBy::Distance {
+            let after_round = self.record.rounds.len();
+            return Ok(distance::rank(self, &state.reverted, &groups, samples, after_round).await?.into());
+        }
         let candidates = groups
             .iter()
             .map(|group| {

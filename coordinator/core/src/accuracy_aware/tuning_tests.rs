@@ -58,6 +58,7 @@ fn statistics(spec: &StatisticSpec) -> Vec<f64> {
         Statistic::Max | Statistic::AbsMax => 1.0,
         Statistic::Quantile(p) if p < 0.5 => -inner(p),
         Statistic::Quantile(p) | Statistic::AbsQuantile(p) => inner(1.0 - p),
+        Statistic::Patches(_) | Statistic::Rows(_) => panic!("no layer is tuned"),
     }]
 }
 

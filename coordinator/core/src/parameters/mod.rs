@@ -106,7 +106,7 @@ impl Default for Parameters {
 }
 
 impl Parameters {
-    /// Refuses values that mean nothing, and what is not built yet, before anything is paid for.
+    /// Refuses values that mean nothing before anything is paid for.
     pub fn check(&self) -> Result<(), CoreError> {
         let refuse = |parameter: &'static str, problem: String| Err(CoreError::Parameter { parameter, problem });
         if !self.maximal_drop.is_finite() {
@@ -127,10 +127,11 @@ impl Parameters {
         {
             return refuse("threshold", format!("it is {threshold}, but must be above 0"));
         }
-        if self.quantization.layerwise_tuning.is_some() {
-            return Err(CoreError::NotSupported { parameter: "use_layerwise_tuning", value: "true" });
-        }
         self.search.check()?;
+        if self.mode == Mode::Compat && self.search.rank_by == RankBy::Distance {
+            let problem = "compat mode ranks by the metric, as POT does; leave it out, or use the default mode";
+            return refuse("rank_by", problem.to_owned());
+        }
         for (section, class) in [("weights", TensorClass::Weights), ("activations", TensorClass::Activations)] {
             for symmetry in [Symmetry::Symmetric, Symmetry::Asymmetric] {
                 levels(class, symmetry, self.quantization.tensor(class).width)

@@ -123,7 +123,7 @@ impl Selection {
 }
 
 impl SearchParameters {
-    /// Refuses values that mean nothing, and what is not built yet.
+    /// Refuses values that mean nothing.
     pub(super) fn check(&self) -> Result<(), CoreError> {
         let refuse = |parameter: &'static str, problem: String| Err(CoreError::Parameter { parameter, problem });
         let is_share = |value: f64| value > 0.0 && value < 1.0;
@@ -148,9 +148,6 @@ impl SearchParameters {
                 return refuse("latencies", problem);
             }
         }
-        if self.rank_by == RankBy::Distance {
-            return Err(CoreError::NotSupported { parameter: "rank_by", value: "distance" });
-        }
         Ok(())
     }
 }
@@ -174,6 +171,5 @@ mod tests {
         refused("budget", SearchParameters { budget: Budget { seconds: Some(-1.0), ..Budget::default() }, ..plain() });
         let latency = Latency { int8: -1.0, float: 1.0 };
         refused("latencies", SearchParameters { latencies: [("a".to_owned(), latency)].into(), ..plain() });
-        refused("rank_by", SearchParameters { rank_by: RankBy::Distance, ..plain() });
     }
 }

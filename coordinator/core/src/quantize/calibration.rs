@@ -73,6 +73,15 @@ impl Calibration {
         &self.set
     }
 
+    /// What a statistic was for every sample, in sample order.
+    pub(super) fn by_sample(&self, spec: &StatisticSpec) -> Result<impl Iterator<Item = &[f64]>, CoreError> {
+        let Some(part) = self.specs.iter().position(|known| known == spec) else {
+            let what = "statistics of one kind";
+            return Err(CoreError::Answer { stage: Stage::Calibration, what, found: 0, expected: 1 });
+        };
+        Ok(self.samples.iter().map(move |sample| sample.parts[part].as_slice()))
+    }
+
     /// A statistic aggregated over samples: one value, or one per slice.
     pub fn aggregated(&self, spec: &StatisticSpec, aggregator: Aggregator) -> Result<Vec<f64>, CoreError> {
         self.aggregated_over(spec, aggregator, usize::MAX)

@@ -3,6 +3,7 @@
 use super::bias_correction::{BiasCorrection, Correctable, Corrected, correctable};
 use super::calibration::Calibration;
 use super::full_bias::FullCorrection;
+use super::layer_tuning::{LayerTuning, Tuner};
 use super::placement::{Placement, place};
 use super::ranges;
 use crate::accuracy_aware::SampleSet;
@@ -24,6 +25,10 @@ pub struct Quantized {
     pub corrections: Vec<BiasCorrection>,
     /// What correcting biases asked for beside the calibration.
     pub passes: Passes,
+    /// What became of every layer that was tuned.
+    pub tunings: Vec<LayerTuning>,
+    /// What tuning layers asked for beside the calibration.
+    pub tuning_passes: Passes,
 }
 
 /// Evaluations of some calibration samples.
@@ -67,9 +72,9 @@ pub async fn calibrate_and_quantize<E: Evaluator>(
     quantize(evaluator, graph, &placement, &calibration, parameters, mode).await
 }
 
-/// Quantizes: ranges, then weight scales wide enough for the biases, then corrected biases.
+/// Quantizes: ranges, then weight scales wide enough for the biases, then corrected biases, then tuned layers.
 ///
-/// The evaluator is asked only for full bias correction, which has to run the model with quantized weights.
+/// The evaluator is asked only for full bias correction, which has to run the model with quantized weights, and for tuning.
 pub async fn quantize<E: Evaluator>(
     evaluator: &E,
     graph: &Graph,
@@ -103,16 +108,24 @@ pub async fn quantize<E: Evaluator>(
             biases.insert(graph.op(operation.id).name.clone(), bias);
         }
     }
+    let (mut codes, mut tunings, mut tuning_passes) = (BTreeMap::new(), Vec::new(), Passes::default());
+    if let Some(settings) = parameters.layerwise_tuning {
+        let tuner = Tuner { graph, placement, params: &params, set: calibration.set(), settings };
+        (codes, tunings) = tuner.run(evaluator, &operations, &mut biases, &mut tuning_passes).await?;
+    }
     let quantizers = placement.sites.iter().zip(params);
     let quantizers =
         quantizers.map(|(site, params)| Quantizer { site: site.site.clone(), params, group: site.group }).collect();
-    let scheme = Scheme { quantizers, groups: placement.groups.clone(), biases };
-    Ok(Quantized { scheme, corrections, passes })
+    let scheme = Scheme { quantizers, groups: placement.groups.clone(), biases, codes };
+    Ok(Quantized { scheme, corrections, passes, tunings, tuning_passes })
 }
 
-/// Enlarges weight scales where the integer bias would not fit beside the accumulator.
+/// Enlarges weight scales where the integer bias would not fit beside the accumulator; one that is added in float does.
 fn make_room_for_bias(operation: &Correctable, placement: &Placement, params: &mut [QuantParams], bias: &[f32]) {
     let Some((weights, input)) = operation.weights.zip(placement.inputs.get(&(operation.id, 0))) else { return };
+    if operation.addition.is_some() {
+        return;
+    }
     let smallest = params[*input].scales.iter().copied().fold(f32::INFINITY, f32::min);
     let scales = &mut params[weights].scales;
     let slices = scales.len();

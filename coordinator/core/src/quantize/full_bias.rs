@@ -51,7 +51,7 @@ impl FullCorrection<'_> {
         passes.samples = count;
         let mut biases: BTreeMap<String, Vec<f32>> = BTreeMap::new();
         let mut corrected: Vec<Option<Corrected>> = operations.iter().map(|_| None).collect();
-        for together in self.levels(operations) {
+        for together in levels(self.graph, operations) {
             let scheme = self.weights_only(biases.clone());
             let bytes = serde_json::to_vec(&scheme).map_err(|source| CoreError::Json { what: "scheme", source })?;
             let candidate = Candidate { scheme: Some(evaluator.publish(bytes).await?), reverted: Vec::new() };
@@ -83,23 +83,6 @@ impl FullCorrection<'_> {
         Ok(operation.decided(self.graph, corrected, magnitude, self.parameters.threshold()))
     }
 
-    /// Operations by how many correctable ones lie before them at most, as indices.
-    fn levels(&self, operations: &[Correctable]) -> Vec<Vec<usize>> {
-        let indices: BTreeMap<_, _> = operations.iter().enumerate().map(|(index, op)| (op.id, index)).collect();
-        let mut before = vec![0; self.graph.tensors.len()];
-        let mut levels: Vec<Vec<usize>> = Vec::new();
-        for (id, op) in self.graph.ops() {
-            let mut depth = op.inputs.iter().map(|input| before[input.0]).max().unwrap_or(0);
-            if let Some(index) = indices.get(&id) {
-                levels.resize_with(levels.len().max(depth + 1), Vec::new);
-                levels[depth].push(*index);
-                depth += 1;
-            }
-            op.outputs.iter().for_each(|output| before[output.0] = depth);
-        }
-        levels
-    }
-
     /// The scheme that quantizes weights alone, in one group, with these biases.
     fn weights_only(&self, biases: BTreeMap<String, Vec<f32>>) -> Scheme {
         let sites = self.placement.sites.iter().zip(self.params).filter(|(site, _)| site.class == TensorClass::Weights);
@@ -121,6 +104,23 @@ impl FullCorrection<'_> {
             operations: operations.clone(),
             macs: 0,
         });
-        Scheme { quantizers, groups: group.into_iter().collect(), biases }
+        Scheme { quantizers, groups: group.into_iter().collect(), biases, ..Scheme::default() }
     }
+}
+
+/// Operations by how many correctable ones lie before them at most, as indices.
+pub(super) fn levels(graph: &Graph, operations: &[Correctable]) -> Vec<Vec<usize>> {
+    let indices: BTreeMap<_, _> = operations.iter().enumerate().map(|(index, op)| (op.id, index)).collect();
+    let mut before = vec![0; graph.tensors.len()];
+    let mut levels: Vec<Vec<usize>> = Vec::new();
+    for (id, op) in graph.ops() {
+        let mut depth = op.inputs.iter().map(|input| before[input.0]).max().unwrap_or(0);
+        if let Some(index) = indices.get(&id) {
+            levels.resize_with(levels.len().max(depth + 1), Vec::new);
+            levels[depth].push(*index);
+            depth += 1;
+        }
+        op.outputs.iter().for_each(|output| before[output.0] = depth);
+    }
+    levels
 }

@@ -54,18 +54,37 @@ fn graph(a: Layer, b: Layer) -> Graph {
     builder.finish(&[x])
 }
 
+/// The same network of products, with an addition behind each.
+fn graph_of_products(a: Layer, b: Layer) -> Graph {
+    let mut builder = GraphBuilder::default();
+    let mut x = builder.input("x", &[1, 2]);
+    for (name, layer) in [("a", a), ("b", b)] {
+        let [[aa, ab], [ba, bb]] = layer.weights.map(|row| row.map(|value| value as f32));
+        let weights = builder.constant(&format!("{name}.weight"), &[2, 2], vec![aa, ba, ab, bb]);
+        let bias = builder.constant(&format!("{name}.bias"), &[2], layer.bias.map(|value| value as f32).to_vec());
+        let product = builder.op(&product_name(name), OpKind::MatMul, &[x, weights], &[1, 2]);
+        x = builder.add(name, product, bias);
+        x = if name == "a" { builder.relu("relu", x) } else { x };
+    }
+    builder.finish(&[x])
+}
+
+fn product_name(layer: &str) -> String {
+    format!("{layer}.product")
+}
+
 /// A layer under a scheme of weights: weights as their codes, the scheme's bias.
 fn under(layer: Layer, name: &str, scheme: &Scheme) -> Layer {
     let mut changed = layer;
     for quantizer in &scheme.quantizers {
         let QuantizerSite::Weight { operation, .. } = &quantizer.site else { panic!("weights alone are quantized") };
         let params = &quantizer.params;
-        if operation == name {
+        if operation == name || *operation == product_name(name) {
             let real = |out: usize, value: f64| f64::from(params.real(params.code(value as f32, out), out));
             changed.weights = [0, 1].map(|out| layer.weights[out].map(|value| real(out, value)));
         }
     }
-    if let Some(bias) = scheme.biases.get(name) {
+    if let Some(bias) = scheme.biases.get(name).or_else(|| scheme.biases.get(&product_name(name))) {
         changed.bias = [f64::from(bias[0]), f64::from(bias[1])];
     }
     changed
@@ -99,9 +118,18 @@ fn quantized(
     parameters: &QuantizationParameters,
     mode: Mode,
 ) -> (Quantized, usize) {
+    quantized_graph(&graph(layers.0, layers.1), layers, set, parameters, mode)
+}
+
+fn quantized_graph(
+    graph: &Graph,
+    layers: (Layer, Layer),
+    set: &SampleSet,
+    parameters: &QuantizationParameters,
+    mode: Mode,
+) -> (Quantized, usize) {
     let evaluator = TableEvaluator::new(move |_, evaluation, published| answer(layers, evaluation, published));
-    let graph = graph(layers.0, layers.1);
-    let quantized = run_ready(calibrate_and_quantize(&evaluator, &graph, set, parameters, mode)).expect("a scheme");
+    let quantized = run_ready(calibrate_and_quantize(&evaluator, graph, set, parameters, mode)).expect("a scheme");
     (quantized, evaluator.batches(Stage::Calibration).len())
 }
 
@@ -227,4 +255,38 @@ fn operations_beside_one_another_share_a_pass() {
     let evaluator = TableEvaluator::new(|_, evaluation, published| statistics_answer(evaluation, published, plain));
     let found = run_ready(calibrate_and_quantize(&evaluator, &graph, &ten(), &full(), Mode::Default));
     assert_eq!(found.expect("a scheme").passes.evaluations, 2);
+}
+
+#[test]
+fn a_product_with_an_addition_behind_it_is_corrected_as_a_convolution_with_a_bias_is() {
+    let graph = graph_of_products(A, B);
+    let fast = QuantizationParameters { use_fast_bias: true, ..full() };
+    for parameters in [fast, full()] {
+        for mode in [Mode::Default, Mode::Compat] {
+            let (convolutions, _) = quantized((A, B), &ten(), &parameters, mode);
+            let (products, _) = quantized_graph(&graph, (A, B), &ten(), &parameters, mode);
+            let expected = convolutions.scheme.biases;
+            assert!(expected.contains_key("a"), "there is something to correct");
+            let mut expected: BTreeMap<_, _> =
+                expected.into_iter().map(|(name, bias)| (product_name(&name), bias)).collect();
+            if parameters.use_fast_bias && mode == Mode::Default {
+                expected.clear();
+            }
+            assert_eq!(products.scheme.biases, expected, "{mode:?}");
+        }
+    }
+}
+
+#[test]
+fn a_product_whose_output_others_read_too_has_no_bias() {
+    let mut builder = GraphBuilder::default();
+    let x = builder.input("x", &[1, 2]);
+    let weights = builder.constant("weight", &[2, 2], vec![0.11, 0.33, 0.52, -0.27]);
+    let bias = builder.constant("bias", &[2], vec![0.1, -0.2]);
+    let product = builder.op("product", OpKind::MatMul, &[x, weights], &[1, 2]);
+    let sum = builder.add("sum", product, bias);
+    let other = builder.relu("other", product);
+    let graph = builder.finish(&[sum, other]);
+    let (found, _) = quantized_graph(&graph, (A, B), &ten(), &full(), Mode::Default);
+    assert!(found.scheme.biases.is_empty() && found.corrections.is_empty());
 }

@@ -15,6 +15,10 @@ mod full_bias;
 #[cfg(test)]
 mod full_bias_tests;
 pub mod ignored;
+mod layer_training;
+pub mod layer_tuning;
+#[cfg(test)]
+mod layer_tuning_tests;
 mod patterns;
 pub mod placement;
 #[cfg(test)]

@@ -40,6 +40,7 @@ fn pointwise_statistics(first_output: f64) -> impl Fn(&StatisticSpec) -> Vec<f64
         (Statistic::Min, _) => vec![-5.0],
         (Statistic::Max | Statistic::AbsMax, _) => vec![6.0],
         (Statistic::Quantile(_) | Statistic::AbsQuantile(_), _) => vec![0.0],
+        (Statistic::Patches(_) | Statistic::Rows(_), _) => panic!("nothing is tuned"),
     }
 }
 

@@ -7,9 +7,13 @@
 //!                            └───────────────────┘ at most ATTEMPTS_MAX times
 //! ```
 //!
+//! What is only anticipated waits behind everything asked for: it goes to workers that hold nothing, and is taken back from
+//! them when they are needed.
+//!
 //! What a task is, is its tile; who holds it, is a lease with a generation. A result counts for what it is, whoever sends
 //! it and however late; leases only organise the work.
 
+mod ahead;
 mod queue;
 mod retry;
 mod roster;
@@ -153,6 +157,15 @@ pub enum Input {
         /// A new number.
         submission: SubmissionId,
         /// What is wanted.
+        tiles: Vec<Tile>,
+    },
+    /// These tiles will probably be wanted. They are worked on by workers that nothing asked for keeps busy, and given
+    /// back as soon as something is; [`Input::Submit`] takes over what it finds begun. Replaces what was anticipated
+    /// before; no effect names this submission but [`Effect::Commit`], [`Effect::Done`] and [`Effect::Failed`].
+    Anticipate {
+        /// A new number.
+        submission: SubmissionId,
+        /// What is anticipated, likeliest first; their pairs are disjoint.
         tiles: Vec<Tile>,
     },
     /// Nobody waits for this submission any more.

@@ -1,5 +1,6 @@
 //! The queue of a submission: leaves by candidate chunks, and how much of it makes the next task.
 
+use super::ahead::meet;
 use super::{TASK_SAMPLES_MAX, TASK_VALUES_MAX, TILE_CANDIDATES, Tile};
 use holdfast_common::Digest;
 use holdfast_common::evaluation::{Candidate, LEAF_SAMPLES, SampleIndex, Want};
@@ -71,6 +72,17 @@ impl Queue {
 
     pub(super) fn is_empty(&self) -> bool {
         self.units.is_empty()
+    }
+
+    /// Leaves out what has a pair in common with one of these tiles.
+    pub(super) fn forget(&mut self, tiles: &[Tile]) {
+        self.units.retain(|unit| {
+            let Lane { workload, want, candidates } = &*unit.lane;
+            let (workload, want) = (*workload, want.clone());
+            let own = Tile { workload, want, candidates: candidates.clone(), samples: unit.samples.clone() };
+            !tiles.iter().any(|tile| meet(&own, tile))
+        });
+        self.cells = self.units.iter().map(Unit::cells).sum();
     }
 
     /// Learns how many numbers a sample's results hold.

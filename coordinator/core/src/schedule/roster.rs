@@ -13,6 +13,8 @@ pub(super) struct Worker {
     credits: u32,
     /// Live leases as (task, generation), with their cells.
     pub(super) leases: BTreeMap<(u64, u32), u64>,
+    /// Whether its one lease is of work that nobody has asked for yet.
+    is_ahead: bool,
     uncommitted: usize,
     /// Cells a millisecond.
     rate: Option<f64>,
@@ -35,8 +37,18 @@ impl Worker {
         }
     }
 
+    /// Leases of work that was asked for.
+    fn asked(&self) -> usize {
+        if self.is_ahead { 0 } else { self.leases.len() }
+    }
+
     fn is_idle(&self) -> bool {
-        self.attached && self.leases.len() < self.credits as usize && self.uncommitted < UNCOMMITTED_MAX
+        self.attached && self.asked() < self.credits as usize && self.uncommitted < UNCOMMITTED_MAX
+    }
+
+    /// Orders idle workers: those that hold nothing, those with work ahead, those that hold least.
+    fn load(&self) -> usize {
+        if self.is_ahead { 1 } else { 2 * self.leases.len() }
     }
 }
 
@@ -62,9 +74,14 @@ impl Roster {
         self.workers.get(&id).map_or_else(|| format!("{:032x}", id.0), |worker| worker.name.clone())
     }
 
-    /// Workers with room for a task, those holding least first.
+    /// Workers with room for a task, those holding least first. Work ahead takes no room.
     pub(super) fn idle(&self) -> impl Iterator<Item = WorkerId> + '_ {
         self.idle.iter().map(|(_, id)| *id)
+    }
+
+    /// A worker with room for a task that holds nothing at all.
+    pub(super) fn free(&self) -> Option<WorkerId> {
+        self.idle.first().filter(|(load, _)| *load == 0).map(|(_, id)| *id)
     }
 
     pub(super) fn has_idle(&self) -> bool {
@@ -93,38 +110,39 @@ impl Roster {
             name: String::new(),
             credits: 0,
             leases: BTreeMap::new(),
+            is_ahead: false,
             uncommitted: 0,
             rate: None,
             expires,
             attached: true,
         });
         self.expiries.remove(&(worker.expires, id));
-        self.idle.remove(&(worker.leases.len(), id));
+        self.idle.remove(&(worker.load(), id));
         worker.name = name;
         worker.credits = credits.min(CREDITS_MAX);
         worker.attached = true;
         worker.expires = expires;
         self.expiries.insert((expires, id));
         if worker.is_idle() {
-            self.idle.insert((worker.leases.len(), id));
+            self.idle.insert((worker.load(), id));
         }
     }
 
     pub(super) fn remove(&mut self, id: WorkerId) -> Option<Worker> {
         let worker = self.workers.remove(&id)?;
         self.expiries.remove(&(worker.expires, id));
-        self.idle.remove(&(worker.leases.len(), id));
+        self.idle.remove(&(worker.load(), id));
         Some(worker)
     }
 
     fn change(&mut self, id: WorkerId, change: impl FnOnce(&mut Worker)) {
         let Some(worker) = self.workers.get_mut(&id) else { return };
-        self.idle.remove(&(worker.leases.len(), id));
+        self.idle.remove(&(worker.load(), id));
         self.expiries.remove(&(worker.expires, id));
         change(worker);
         self.expiries.insert((worker.expires, id));
         if worker.is_idle() {
-            self.idle.insert((worker.leases.len(), id));
+            self.idle.insert((worker.load(), id));
         }
     }
 
@@ -153,9 +171,29 @@ impl Roster {
         });
     }
 
+    /// Gives work ahead to a worker that holds nothing.
+    pub(super) fn grant_ahead(&mut self, id: WorkerId, lease: (u64, u32), cells: u64) {
+        self.change(id, |worker| {
+            worker.leases.insert(lease, cells);
+            worker.is_ahead = true;
+        });
+    }
+
+    /// The lease of work ahead that a worker holds.
+    pub(super) fn ahead(&self, id: WorkerId) -> Option<(u64, u32)> {
+        self.workers.get(&id).filter(|worker| worker.is_ahead)?.leases.keys().next().copied()
+    }
+
+    /// What the worker holds ahead has been asked for.
+    pub(super) fn promote(&mut self, id: WorkerId) {
+        self.change(id, |worker| worker.is_ahead = false);
+    }
+
     pub(super) fn release(&mut self, id: WorkerId, lease: (u64, u32)) {
         self.change(id, |worker| {
-            worker.leases.remove(&lease);
+            if worker.leases.remove(&lease).is_some() {
+                worker.is_ahead = false;
+            }
         });
     }
 

@@ -1,5 +1,6 @@
 //! The machine itself: one transition an input, everything it wants in effects.
 
+use super::ahead::without;
 use super::queue::{Aim, Queue};
 use super::retry::{Setbacks, Verdict};
 use super::roster::Roster;
@@ -64,6 +65,12 @@ struct Submission {
     duplicates: usize,
 }
 
+impl Submission {
+    fn has_waiting(&self) -> bool {
+        !self.again.is_empty() || !self.queue.is_empty()
+    }
+}
+
 /// Results on their way to the disk, and who is to be told.
 #[derive(Clone, Debug, Default)]
 struct Commit {
@@ -83,7 +90,7 @@ enum Choice {
 /// Invariants, checked by the simulation: ONCE (a task's results are committed for its submission once), ORACLE (what is
 /// committed is what one worker alone would have computed), DRAIN (with a living worker every submission ends), BOUND
 /// (no task is handed out without bound), DURABLE (no ack before the commit), CREDIT (no worker holds more than it asked
-/// for).
+/// for). What is only anticipated delays nothing: a worker that holds such a task is as good as idle.
 #[derive(Clone, Debug)]
 pub struct Scheduler {
     config: ScheduleConfig,
@@ -94,6 +101,8 @@ pub struct Scheduler {
     next_task: u64,
     next_commit: u64,
     served_last: SubmissionId,
+    /// The submission that nobody has asked for yet.
+    ahead: Option<SubmissionId>,
     halted: Option<String>,
 }
 
@@ -109,6 +118,7 @@ impl Scheduler {
             next_task: 0,
             next_commit: 0,
             served_last: SubmissionId(0),
+            ahead: None,
             halted: None,
         }
     }
@@ -120,7 +130,12 @@ impl Scheduler {
 
     /// Whether anything is asked for that is not done.
     pub fn has_open(&self) -> bool {
-        !self.submissions.is_empty()
+        self.asked().next().is_some()
+    }
+
+    /// Submissions that somebody waits for.
+    fn asked(&self) -> impl Iterator<Item = (&SubmissionId, &Submission)> {
+        self.submissions.iter().filter(|(id, _)| Some(**id) != self.ahead)
     }
 
     /// When the machine wants [`Input::Tick`] at the latest, if nothing else happens.
@@ -150,6 +165,7 @@ impl Scheduler {
         let expires = now.after(self.config.lease_ms);
         match input {
             Input::Submit { submission, tiles } => self.submit(submission, tiles, effects),
+            Input::Anticipate { submission, tiles } => self.anticipate(submission, tiles, effects),
             Input::Cancel { submission } => self.close(submission, effects),
             Input::Join { worker, name, credits, held, unacked } => {
                 if self.roster.get(worker).is_none() && self.roster.len() >= WORKERS_MAX {
@@ -193,11 +209,64 @@ impl Scheduler {
             effects.push(Effect::Failed { submission: id, message });
             return;
         }
-        let submission = Submission { queue: Queue::new(tiles), ..Submission::default() };
-        if submission.queue.is_empty() {
+        let submission = self.take_over(id, &tiles);
+        for task in &submission.tasks {
+            let workers = self.tasks.get(task).into_iter().flat_map(|piece| piece.leases.values());
+            workers.for_each(|lease| self.roster.promote(lease.worker));
+        }
+        if let Some(ahead) = self.ahead.and_then(|ahead| self.submissions.get_mut(&ahead)) {
+            ahead.queue.forget(&tiles);
+        }
+        self.end_empty_ahead(effects);
+        if submission.queue.is_empty() && submission.undone == 0 {
             effects.push(Effect::Done { submission: id });
         } else {
             self.submissions.insert(id, submission);
+        }
+    }
+
+    /// Replaces what is worked on ahead; what is begun and still likely goes on.
+    fn anticipate(&mut self, id: SubmissionId, tiles: Vec<Tile>, effects: &mut Vec<Effect>) {
+        if self.halted.is_some() {
+            return;
+        }
+        let submission = self.take_over(id, &tiles);
+        if let Some(before) = self.ahead {
+            self.close(before, effects);
+        }
+        if !submission.queue.is_empty() || submission.undone > 0 {
+            self.submissions.insert(id, submission);
+            self.ahead = Some(id);
+        }
+    }
+
+    /// A submission of these tiles that takes over what workers have begun of them ahead.
+    fn take_over(&mut self, id: SubmissionId, tiles: &[Tile]) -> Submission {
+        let mut submission = Submission::default();
+        let mut left = tiles.to_vec();
+        if let Some(ahead) = self.ahead.and_then(|ahead| self.submissions.get_mut(&ahead)) {
+            for task in ahead.leased.clone() {
+                let Some(piece) = self.tasks.get_mut(&task) else { continue };
+                let Some(rest) = without(&left, &piece.tile) else { continue };
+                left = rest;
+                piece.submission = id;
+                ahead.leased.remove(&task);
+                ahead.tasks.remove(&task);
+                ahead.undone -= 1;
+                submission.leased.insert(task);
+                submission.tasks.insert(task);
+                submission.undone += 1;
+            }
+        }
+        submission.queue = Queue::new(left);
+        submission
+    }
+
+    /// Forgets the submission ahead when nothing is left of it.
+    fn end_empty_ahead(&mut self, effects: &mut Vec<Effect>) {
+        let Some(id) = self.ahead else { return };
+        if self.submissions.get(&id).is_none_or(|ahead| ahead.queue.is_empty() && ahead.undone == 0) {
+            self.close(id, effects);
         }
     }
 
@@ -415,6 +484,7 @@ impl Scheduler {
 
     /// Forgets a submission and takes its tasks back.
     fn close(&mut self, id: SubmissionId, effects: &mut Vec<Effect>) {
+        self.ahead = self.ahead.filter(|ahead| *ahead != id);
         let Some(submission) = self.submissions.remove(&id) else { return };
         for task in submission.tasks {
             let Some(piece) = self.tasks.remove(&task) else { continue };
@@ -427,7 +497,7 @@ impl Scheduler {
     }
 
     fn has_waiting(&self) -> bool {
-        self.submissions.values().any(|submission| !submission.again.is_empty() || !submission.queue.is_empty())
+        self.asked().any(|(_, submission)| submission.has_waiting())
     }
 
     fn dispatch(&mut self, now: Millis, effects: &mut Vec<Effect>) {
@@ -453,12 +523,22 @@ impl Scheduler {
             }
             self.grant(now, worker, task, effects);
         }
+        while let Some((worker, choice)) = self.choose_ahead() {
+            self.hand_out(now, worker, choice, effects);
+        }
+    }
+
+    /// Work ahead for a worker that holds nothing, where nothing that was asked for waits.
+    fn choose_ahead(&self) -> Option<(WorkerId, Choice)> {
+        let id = self.ahead.filter(|_| !self.has_waiting())?;
+        let worker = self.roster.free()?;
+        self.choice_of(id, self.submissions.get(&id)?, worker).map(|choice| (worker, choice))
     }
 
     /// Tasks that may be duplicated, with the moment from which they may be: one duplicate a task, and of a submission
     /// no more than there are workers or a twentieth of its tasks.
     fn stragglers(&self) -> impl Iterator<Item = (Millis, u64)> + '_ {
-        self.submissions.values().flat_map(move |submission| {
+        self.asked().flat_map(move |(_, submission)| {
             let allowed = (submission.tasks.len() / 20).max(self.roster.len());
             let tasks = if submission.duplicates < allowed { Some(&submission.leased) } else { None };
             tasks.into_iter().flatten().filter_map(|task| {
@@ -482,14 +562,17 @@ impl Scheduler {
     fn choose(&self, worker: WorkerId) -> Option<Choice> {
         let later = self.submissions.range((std::ops::Bound::Excluded(self.served_last), std::ops::Bound::Unbounded));
         let earlier = self.submissions.range(..=self.served_last);
-        later.chain(earlier).find_map(|(id, submission)| {
-            let again = submission.again.iter().position(|task| self.may_take(worker, *task));
-            match again {
-                Some(place) => Some(Choice::Again(*id, place)),
-                None if !submission.queue.is_empty() => Some(Choice::Fresh(*id)),
-                None => None,
-            }
-        })
+        let mut asked = later.chain(earlier).filter(|(id, _)| Some(**id) != self.ahead);
+        asked.find_map(|(id, submission)| self.choice_of(*id, submission, worker))
+    }
+
+    fn choice_of(&self, id: SubmissionId, submission: &Submission, worker: WorkerId) -> Option<Choice> {
+        let again = submission.again.iter().position(|task| self.may_take(worker, *task));
+        match again {
+            Some(place) => Some(Choice::Again(id, place)),
+            None if !submission.queue.is_empty() => Some(Choice::Fresh(id)),
+            None => None,
+        }
     }
 
     /// A worker that failed a task gets it again only when there is nobody else.
@@ -499,16 +582,18 @@ impl Scheduler {
     }
 
     fn hand_out(&mut self, now: Millis, worker: WorkerId, choice: Choice, effects: &mut Vec<Effect>) {
+        let (Choice::Again(id, _) | Choice::Fresh(id)) = choice;
+        if Some(id) != self.ahead {
+            self.served_last = id;
+        }
         match choice {
             Choice::Again(id, place) => {
-                self.served_last = id;
                 let task = self.submissions.get_mut(&id).and_then(|submission| submission.again.remove(place));
                 if let Some(task) = task {
                     self.grant(now, worker, task, effects);
                 }
             }
             Choice::Fresh(id) => {
-                self.served_last = id;
                 let cells = self.roster.get(worker).and_then(|worker| worker.cells_in(self.config.task_ms));
                 let aim = Aim { cells, workers: self.roster.active().count() as u64 };
                 let Some(submission) = self.submissions.get_mut(&id) else { return };
@@ -533,7 +618,26 @@ impl Scheduler {
         }
     }
 
+    /// A worker that is given what was asked for gives back what it holds ahead; nobody is to blame for that.
+    fn put_off(&mut self, worker: WorkerId, effects: &mut Vec<Effect>) {
+        let Some((task, generation)) = self.roster.ahead(worker) else { return };
+        self.roster.release(worker, (task, generation));
+        if let Some(piece) = self.tasks.get_mut(&task) {
+            piece.leases.remove(&generation);
+            if let Some(submission) = self.submissions.get_mut(&piece.submission) {
+                submission.leased.remove(&task);
+                submission.again.push_front(task);
+            }
+        }
+        let lease = LeaseId { epoch: self.config.epoch, task, generation };
+        effects.push(Effect::Revoke { worker, lease });
+    }
+
     fn grant(&mut self, now: Millis, worker: WorkerId, task: u64, effects: &mut Vec<Effect>) {
+        let is_ahead = self.tasks.get(&task).is_some_and(|piece| Some(piece.submission) == self.ahead);
+        if !is_ahead {
+            self.put_off(worker, effects);
+        }
         let Some(piece) = self.tasks.get_mut(&task) else { return };
         let cells = piece.tile.cells();
         let expected_ms = self.roster.get(worker).map_or(0, |worker| worker.expected_ms(cells));
@@ -543,7 +647,10 @@ impl Scheduler {
         if let Some(submission) = self.submissions.get_mut(&piece.submission) {
             submission.leased.insert(task);
         }
-        self.roster.grant(worker, (task, generation), cells);
+        match is_ahead {
+            true => self.roster.grant_ahead(worker, (task, generation), cells),
+            false => self.roster.grant(worker, (task, generation), cells),
+        }
         let lease = LeaseId { epoch: self.config.epoch, task, generation };
         let task = Task { lease, attempt: generation, tile: piece.tile.clone() };
         effects.push(Effect::Send { worker, task });
@@ -573,6 +680,11 @@ fn fingerprint(results: &TileResults) -> Digest {
 
 #[cfg(test)]
 impl Scheduler {
+    /// Tiles of the tasks there are, in the order in which they were cut.
+    pub(super) fn tiles(&self) -> impl Iterator<Item = &Tile> {
+        self.tasks.values().map(|piece| &*piece.tile)
+    }
+
     pub(super) fn submission_of(&self, lease: LeaseId) -> Option<SubmissionId> {
         self.tasks.get(&lease.task).map(|piece| piece.submission)
     }

@@ -76,6 +76,9 @@ enum Event {
     Beat(WorkerId),
     Join(WorkerId),
     Silence(WorkerId),
+    Submit(SubmissionId),
+    /// Some of a submission is anticipated, and something that is never asked for.
+    Anticipate(SubmissionId),
     Restart,
     Committed(u64, CommitId),
     Deadline,
@@ -93,7 +96,11 @@ struct World {
     workers: BTreeMap<WorkerId, Worker>,
     wanted: BTreeMap<SubmissionId, BTreeSet<Cell>>,
     counted: BTreeMap<SubmissionId, BTreeSet<Cell>>,
+    submitted: BTreeSet<SubmissionId>,
     done: BTreeSet<SubmissionId>,
+    anticipated: u64,
+    /// How often every task was taken back.
+    revoked: BTreeMap<u64, u32>,
     commits: BTreeMap<CommitId, Arc<Tile>>,
     durable: BTreeSet<Cell>,
     /// What each worker was given and the scheduler has not heard of since.
@@ -116,7 +123,10 @@ impl World {
             workers: BTreeMap::new(),
             wanted: BTreeMap::new(),
             counted: BTreeMap::new(),
+            submitted: BTreeSet::new(),
             done: BTreeSet::new(),
+            anticipated: 0,
+            revoked: BTreeMap::new(),
             commits: BTreeMap::new(),
             durable: BTreeSet::new(),
             outstanding: BTreeMap::new(),
@@ -144,7 +154,12 @@ impl World {
             world.at(at, Event::Restart);
         }
         for id in world.wanted.keys().copied().collect::<Vec<_>>() {
-            world.submit(id);
+            let delay = if world.random.one_in(2) { world.random.below(12_000) } else { 0 };
+            for _ in 0..world.random.below(3) {
+                let earlier = world.random.below(delay + 1);
+                world.at(earlier, Event::Anticipate(id));
+            }
+            world.at(delay, Event::Submit(id));
         }
         world
     }
@@ -174,7 +189,27 @@ impl World {
         self.events.insert((self.now + delay, self.sequence), event);
     }
 
+    fn anticipate(&mut self, id: SubmissionId) {
+        let mut likely: BTreeMap<Candidate, Vec<SampleIndex>> = BTreeMap::new();
+        for cell in self.wanted[&id].difference(&self.durable) {
+            likely.entry(cell.0.clone()).or_default().push(cell.1);
+        }
+        likely.retain(|_, _| !self.random.one_in(3));
+        let never = Candidate { scheme: Some(Digest::of(b"s")), reverted: vec![GroupId(9_999)] };
+        likely.insert(never, (0..100).map(SampleIndex).collect());
+        let tile = |(candidate, samples)| Tile {
+            workload: Digest::of(b"w"),
+            want: Want::Contributions,
+            candidates: vec![candidate],
+            samples,
+        };
+        self.anticipated += 1;
+        let submission = SubmissionId(1_000 + self.anticipated);
+        self.step(Input::Anticipate { submission, tiles: likely.into_iter().map(tile).collect() });
+    }
+
     fn submit(&mut self, id: SubmissionId) {
+        self.submitted.insert(id);
         let mut missing: BTreeMap<&Candidate, Vec<SampleIndex>> = BTreeMap::new();
         for cell in self.wanted[&id].difference(&self.durable) {
             missing.entry(&cell.0).or_default().push(cell.1);
@@ -224,7 +259,8 @@ impl World {
         let delay = self.random.below(200);
         match effect {
             Effect::Send { worker, ref task } => {
-                assert!(task.attempt <= ATTEMPTS_MAX + 1, "BOUND: attempt {}", task.attempt);
+                let revoked = self.revoked.get(&task.lease.task).copied().unwrap_or(0);
+                assert!(task.attempt <= ATTEMPTS_MAX + 1 + revoked, "BOUND: attempt {}", task.attempt);
                 let held = self.outstanding.entry(worker).or_default();
                 assert!(held.insert(task.lease), "a lease is granted once");
                 assert!(held.len() <= CREDITS as usize, "CREDIT: {held:?}");
@@ -241,6 +277,7 @@ impl World {
                 self.at(delay, Event::Deliver(worker, session, effect));
             }
             Effect::Revoke { worker, lease } => {
+                *self.revoked.entry(lease.task).or_default() += 1;
                 self.outstanding.entry(worker).or_default().remove(&lease);
                 let session = self.workers[&worker].session;
                 self.at(delay, Event::Deliver(worker, session, effect));
@@ -260,6 +297,7 @@ impl World {
                 self.commits.insert(commit, tile);
                 self.at(1 + delay / 4, Event::Committed(self.epoch, commit));
             }
+            Effect::Done { submission } if !self.wanted.contains_key(&submission) => {}
             Effect::Done { submission } => {
                 let wanted = &self.wanted[&submission];
                 assert!(wanted.is_subset(&self.durable), "DURABLE: done before everything is durable");
@@ -326,6 +364,16 @@ impl World {
             }
             Event::Join(id) => self.join(id),
             Event::Silence(id) => self.silence(id),
+            Event::Submit(id) => {
+                if !self.submitted.contains(&id) {
+                    self.submit(id);
+                }
+            }
+            Event::Anticipate(id) => {
+                if !self.submitted.contains(&id) {
+                    self.anticipate(id);
+                }
+            }
             Event::Restart => self.restart(),
             Event::Committed(epoch, commit) => {
                 if epoch == self.epoch {
@@ -439,6 +487,7 @@ impl World {
         self.epoch += 1;
         self.scheduler = Scheduler::new(ScheduleConfig::new(self.epoch));
         self.commits.clear();
+        self.revoked.clear();
         self.counted.clear();
         self.outstanding.clear();
         for id in self.workers.keys().copied().collect::<Vec<_>>() {
@@ -449,7 +498,7 @@ impl World {
             self.at(delay, Event::Join(id));
         }
         for id in self.wanted.keys().copied().collect::<Vec<_>>() {
-            if !self.done.contains(&id) {
+            if self.submitted.contains(&id) && !self.done.contains(&id) {
                 self.submit(id);
             }
         }

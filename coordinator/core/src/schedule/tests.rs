@@ -42,6 +42,11 @@ impl Bench {
         self.step(Input::Submit { submission, tiles: vec![tile] })
     }
 
+    fn anticipate(&mut self, submission: SubmissionId, groups: &[u32], samples: u32) -> Vec<Effect> {
+        let tiles = groups.iter().map(|group| tile_of(*group, samples)).collect();
+        self.step(Input::Anticipate { submission, tiles })
+    }
+
     fn answer(&mut self, worker: WorkerId, task: &Task, value: f64) -> Vec<Effect> {
         let row = vec![SampleResult { parts: vec![vec![value]] }; task.tile.samples.len()];
         let results = Arc::new(vec![row; task.tile.candidates.len()]);
@@ -63,6 +68,26 @@ impl Bench {
     fn fail(&mut self, worker: WorkerId, task: &Task, failure: Failure) -> Vec<Effect> {
         self.step(Input::Failure { worker, lease: task.lease, failure })
     }
+}
+
+/// One candidate on the first so many samples.
+fn tile_of(group: u32, samples: u32) -> Tile {
+    Tile {
+        workload: Digest::of(b"w"),
+        want: Want::Contributions,
+        candidates: vec![Candidate { scheme: Some(Digest::of(b"s")), reverted: vec![GroupId(group)] }],
+        samples: (0..samples).map(SampleIndex).collect(),
+    }
+}
+
+fn revoked(effects: &[Effect]) -> Vec<(WorkerId, LeaseId)> {
+    effects
+        .iter()
+        .filter_map(|effect| match effect {
+            Effect::Revoke { worker, lease } => Some((*worker, *lease)),
+            _ => None,
+        })
+        .collect()
 }
 
 fn sent(effects: &[Effect]) -> Vec<(WorkerId, Task)> {
@@ -339,4 +364,123 @@ fn a_thousand_workers_finish_ten_thousand_leaves() {
     }
     assert_eq!(samples, 64 * 10_000);
     assert!(!bench.scheduler.has_open());
+}
+
+const AHEAD: SubmissionId = SubmissionId(8);
+
+#[test]
+fn work_ahead_goes_to_workers_that_hold_nothing_and_waits_behind_what_is_asked_for() {
+    let mut bench = Bench::new();
+    bench.join(A, 2);
+    bench.join(B, 2);
+    let tasks = sent(&bench.submit(JOB, 1, 64));
+    let [(A, asked)] = tasks.as_slice() else { panic!("{tasks:?}") };
+    let ahead = sent(&bench.anticipate(AHEAD, &[50], 128));
+    let [(B, first)] = ahead.as_slice() else { panic!("one task, for the worker that holds nothing: {ahead:?}") };
+    assert_eq!(first.tile.candidates, tile_of(50, 1).candidates);
+    // A has room for another task, but is not idle; as soon as it is, it helps.
+    let effects = bench.answer(A, asked, 1.0);
+    assert_eq!(sent(&effects).len(), 1);
+    bench.commit(&effects);
+    assert!(!bench.scheduler.has_open(), "what is anticipated is not asked for");
+}
+
+#[test]
+fn asked_for_work_takes_back_what_is_ahead_at_once() {
+    let mut bench = Bench::new();
+    bench.join(A, 1);
+    let ahead = sent(&bench.anticipate(AHEAD, &[50], 64));
+    let [(A, first)] = ahead.as_slice() else { panic!("{ahead:?}") };
+    let effects = bench.submit(JOB, 1, 64);
+    assert_eq!(revoked(&effects), [(A, first.lease)]);
+    let tasks = sent(&effects);
+    let [(A, asked)] = tasks.as_slice() else { panic!("the same step sends what was asked for: {tasks:?}") };
+    // It is taken up again when the worker is idle, as often as it takes; being put off is no failure.
+    let effects = bench.answer(A, asked, 1.0);
+    let again = sent(&effects);
+    let [(A, second)] = again.as_slice() else { panic!("{again:?}") };
+    assert_eq!((second.lease.task, second.lease.generation), (first.lease.task, first.lease.generation + 1));
+}
+
+#[test]
+fn a_worker_that_holds_nothing_is_preferred_to_one_with_work_ahead() {
+    let mut bench = Bench::new();
+    bench.join(A, 1);
+    bench.anticipate(AHEAD, &[50], 64);
+    bench.join(B, 1);
+    let effects = bench.submit(JOB, 1, 64);
+    assert!(revoked(&effects).is_empty());
+    assert_eq!(sent(&effects).iter().map(|(worker, _)| *worker).collect::<Vec<_>>(), [B]);
+}
+
+#[test]
+fn what_was_begun_ahead_serves_who_asks_for_it() {
+    let mut bench = Bench::new();
+    bench.join(A, 1);
+    let ahead = sent(&bench.anticipate(AHEAD, &[0, 50], 64));
+    let [(A, begun)] = ahead.as_slice() else { panic!("{ahead:?}") };
+    let effects = bench.submit(JOB, 1, 64);
+    assert!(effects.is_empty(), "neither taken back nor sent twice: {effects:?}");
+    let effects = bench.answer(A, begun, 1.0);
+    assert!(matches!(effects[0], Effect::Commit { submission: Some(JOB), .. }), "{effects:?}");
+    assert!(bench.commit(&effects).contains(&Effect::Done { submission: JOB }));
+}
+
+#[test]
+fn promoted_work_is_no_longer_taken_back_and_is_retried() {
+    let mut bench = Bench::new();
+    bench.join(A, 1);
+    bench.anticipate(AHEAD, &[0], 64);
+    bench.submit(JOB, 1, 64);
+    let effects = bench.step(Input::Submit { submission: SubmissionId(9), tiles: vec![tile_of(60, 64)] });
+    assert!(effects.is_empty(), "{effects:?}");
+    bench.join(B, 1);
+    let effects = bench.step(Input::Leave { worker: A });
+    assert!(failure(&effects).is_none());
+    let again = sent(&bench.step(Input::Credits { worker: B, limit: 2 }));
+    assert!(again.iter().any(|(worker, task)| *worker == B && *task.tile == tile_of(0, 64)), "{again:?}");
+}
+
+#[test]
+fn what_is_asked_for_is_not_computed_ahead_as_well() {
+    let mut bench = Bench::new();
+    bench.anticipate(AHEAD, &[0, 50], 64);
+    bench.submit(JOB, 1, 32);
+    bench.join(A, 2);
+    bench.join(B, 2);
+    let held: Vec<Tile> = bench.scheduler.tiles().cloned().collect();
+    assert_eq!(held, [tile_of(0, 32), tile_of(50, 64)]);
+}
+
+#[test]
+fn a_new_anticipation_keeps_what_is_still_likely_and_takes_the_rest_back() {
+    let mut bench = Bench::new();
+    bench.join(A, 1);
+    bench.join(B, 1);
+    let ahead = sent(&bench.anticipate(AHEAD, &[50, 51], 64));
+    let [(A, first), (B, second)] = ahead.as_slice() else { panic!("{ahead:?}") };
+    let effects = bench.anticipate(SubmissionId(9), &[52, 51], 64);
+    assert_eq!(revoked(&effects), [(A, first.lease)]);
+    let new = sent(&effects);
+    let [(A, task)] = new.as_slice() else { panic!("{new:?}") };
+    assert_eq!(*task.tile, tile_of(52, 64));
+    let effects = bench.anticipate(SubmissionId(10), &[], 0);
+    assert_eq!(revoked(&effects).len(), 2);
+    assert!(revoked(&effects).contains(&(B, second.lease)));
+}
+
+#[test]
+fn work_ahead_that_fails_fails_nobody() {
+    let mut bench = Bench::new();
+    bench.join(A, 1);
+    let mut tasks = sent(&bench.anticipate(AHEAD, &[50], 64));
+    let mut ended = false;
+    for _ in 0..ATTEMPTS_MAX {
+        let [(A, task)] = tasks.as_slice() else { break };
+        let effects = bench.fail(A, &task.clone(), Failure::PoisonSample(SampleIndex(3), "broken".into()));
+        ended |= effects.iter().any(|effect| matches!(effect, Effect::Failed { submission: AHEAD, .. }));
+        tasks = sent(&effects);
+    }
+    assert!(ended && tasks.is_empty());
+    assert_eq!(sent(&bench.submit(JOB, 1, 64)).len(), 1);
 }

@@ -257,7 +257,7 @@ impl SmoothQuant<'_> {
 /// The scale of every channel from the largest magnitudes of activation and weights; `None` where one is not finite.
 pub(super) fn scales(activations: &[f64], weights: &[f64], alpha: f64) -> Option<Vec<f64>> {
     let scale = |(activation, weight): (&f64, &f64)| {
-        activation.max(SMALLEST).powf(alpha) / (weight.max(SMALLEST).powf(1.0 - alpha) + SMALLEST)
+        libm::pow(activation.max(SMALLEST), alpha) / (libm::pow(weight.max(SMALLEST), 1.0 - alpha) + SMALLEST)
     };
     let plain: Vec<f64> = activations.iter().zip(weights).map(scale).collect();
     if plain.iter().any(|scale| !scale.is_finite()) {

@@ -68,6 +68,9 @@ impl Builder<'_> {
         if let Some(params) = self.precision.weights(op, input) {
             return self.quantized_constant(tensor, params, layout);
         }
+        if let Some(values) = self.precision.addend(op, input) {
+            return Ok(self.other_constant(tensor, values.iter().copied(), layout));
+        }
         match self.precision.codes(op, input) {
             Some(id) => self.dequantized_in(tensor, id, layout),
             None => self.real_in(tensor, layout),
@@ -91,12 +94,17 @@ impl Builder<'_> {
             });
         };
         let values = fake_quantized(array, params)?;
+        Ok(self.other_constant(tensor, values.iter().copied(), layout))
+    }
+
+    /// A constant of this tensor's shape with other values than its own, for one reader.
+    fn other_constant(&mut self, tensor: TensorId, values: impl Iterator<Item = f32>, layout: Layout) -> Value {
         let (placement, elements) = Placement::new(self.shape(tensor), layout, [0; 4]);
         let buffer = self.allocate(BufferKind::F32, &placement, elements);
         let mut stored = vec![0.0; elements];
-        placement.scatter(values.iter().copied(), &mut stored);
+        placement.scatter(values, &mut stored);
         self.constants.push((buffer, Stored::F32(Arc::new(stored))));
-        Ok(Value { buffer, placement })
+        Value { buffer, placement }
     }
 
     /// A tensor's codes as floats.
@@ -199,14 +207,19 @@ impl Builder<'_> {
 }
 
 /// The floats that the codes of a constant stand for.
-pub(super) fn fake_quantized(array: &ArrayD<f32>, params: &QuantParams) -> Result<ArrayD<f32>, PlanError> {
+fn fake_quantized(array: &ArrayD<f32>, params: &QuantParams) -> Result<ArrayD<f32>, PlanError> {
     let codes = quantize_weights(array, params).map_err(|error| PlanError::Scheme { problem: error.to_string() })?;
+    Ok(dequantized(&codes, params))
+}
+
+/// The floats that codes stand for.
+pub(super) fn dequantized(codes: &ArrayD<i8>, params: &QuantParams) -> ArrayD<f32> {
     let mut values = codes.mapv(f32::from);
     for (index, value) in values.indexed_iter_mut() {
         let slice = params.axis.map_or(0, |axis| index[axis]);
         *value = params.scales[slice] * (*value - params.zero_points[slice] as f32);
     }
-    Ok(values)
+    values
 }
 
 fn other_layout(layout: Layout) -> Layout {

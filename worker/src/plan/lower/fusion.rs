@@ -95,6 +95,9 @@ impl Builder<'_> {
         }
         let other = op.inputs[1 - input];
         let value = self.values.get(&(other, Form::Real, layout))?;
+        if self.precision.addend(reader, 1 - input).is_some() {
+            return None;
+        }
         (other != output && self.shape(other) == self.shape(output)).then(|| (reader, value.clone()))
     }
 

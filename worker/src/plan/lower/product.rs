@@ -1,6 +1,6 @@
 //! Convolutions and products with constant weights: codes where the scheme says so, floats elsewhere.
 
-use super::forms::fake_quantized;
+use super::forms::dequantized;
 use super::fusion::Clamp;
 use super::spread::Spread;
 use super::{Builder, Form, Layout, Value};
@@ -282,11 +282,12 @@ impl Builder<'_> {
         let isa = self.isa;
         let params = self.precision.weights(id, 1);
         // Schemes that differ in biases only share the packed weights.
-        let key = params.map(Digest::of_json).transpose();
+        let tuned = self.precision.tuned(&self.graph.op(id).name);
+        let key = params.map(|params| Digest::of_json(&(params, tuned))).transpose();
         let key = key.map_err(|error| PlanError::Scheme { problem: error.to_string() })?;
         let packed = self.cache.get(key, id, || {
             let mut ordered = match params {
-                Some(params) => window.reorder(&fake_quantized(weights, params)?),
+                Some(params) => window.reorder(&dequantized(&weight_codes(weights, params, tuned)?, params)),
                 None => window.reorder(weights),
             };
             if window.alpha != 1.0 {
@@ -375,7 +376,8 @@ impl Builder<'_> {
         let kind = BufferKind::U8 { fill: x.zero_point };
         let input = self.spread_out(id, &input, kind, window.spread.as_ref())?;
         let packed = self.cache.get(self.scheme, id, || {
-            let codes = quantize_weights(weights, params).map_err(|error| self.unsupported(id, error.to_string()))?;
+            let tuned = self.precision.tuned(&self.graph.op(id).name);
+            let codes = weight_codes(weights, params, tuned)?;
             let ordered = window.reorder(&codes);
             pack_int8(isa, window, &input, &ordered).map_err(|error| self.unsupported(id, error.to_string()))
         })?;
@@ -494,6 +496,16 @@ impl Window {
     /// Whether it takes several calls that write channel slices.
     fn is_grouped(&self) -> bool {
         self.parts() > 1
+    }
+}
+
+/// The codes of weights: tuned ones where there are some, else the nearest.
+fn weight_codes(weights: &ArrayD<f32>, params: &QuantParams, tuned: Option<&[i8]>) -> Result<ArrayD<i8>, PlanError> {
+    let refuse = |problem: String| PlanError::Scheme { problem };
+    match tuned {
+        None => quantize_weights(weights, params).map_err(|error| refuse(error.to_string())),
+        Some(codes) => ArrayD::from_shape_vec(weights.raw_dim(), codes.to_vec())
+            .map_err(|_| refuse(format!("{} weights of an operation have {} codes", weights.len(), codes.len()))),
     }
 }
 
