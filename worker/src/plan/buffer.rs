@@ -1,6 +1,6 @@
 //! The memory a plan runs in: aligned buffers with their fill, reused between values of one geometry.
 
-use holdfast_kernels::float::PackedF32;
+use super::general::Scratch;
 use holdfast_kernels::{Image, Isa};
 use std::sync::Arc;
 
@@ -112,7 +112,7 @@ impl BufferSpec {
 pub struct Arena {
     buffers: Vec<Buffer>,
     /// Where right operands that are computed are packed.
-    scratch: Option<PackedF32>,
+    scratch: Option<Scratch>,
     isa: Isa,
 }
 
@@ -157,12 +157,12 @@ impl Arena {
     }
 
     /// Takes the packing space out, to be written while buffers are read.
-    pub fn take_scratch(&mut self) -> PackedF32 {
-        self.scratch.take().unwrap_or_else(|| PackedF32::empty(self.isa))
+    pub fn take_scratch(&mut self) -> Scratch {
+        self.scratch.take().unwrap_or_else(|| Scratch::new(self.isa))
     }
 
     /// Puts the packing space back.
-    pub fn put_scratch(&mut self, scratch: PackedF32) {
+    pub fn put_scratch(&mut self, scratch: Scratch) {
         self.scratch = Some(scratch);
     }
 

@@ -2,11 +2,11 @@
 
 use super::buffer::{Arena, Buffer, BufferId, BufferKind, BufferSpec};
 use super::cache::Packed;
-use super::general::{General, IndexFault};
+use super::general::{General, IndexFault, Scratch};
 use super::part::{FloatPart, Int8Finish, Int8Part};
 use super::rearrange::Rearrangement;
 use holdfast_common::graph::{OpId, ReduceKind};
-use holdfast_kernels::float::{self, Binary, Blend, Divisor, PackedF32, Right, Unary, math};
+use holdfast_kernels::float::{self, Binary, Blend, Divisor, Right, Unary, math};
 use holdfast_kernels::int8::{
     AddU8, AverageCount, AverageOutput, CodeParams, Epilogue, Int8Error, add_u8, average_pool_u8, dequantize_u8_f32,
     max_pool_u8, quantize_f32_u8,
@@ -279,7 +279,7 @@ impl Instruction {
         result
     }
 
-    fn write(&self, arena: &Arena, scratch: &mut PackedF32, output: &mut Buffer) -> Result<(), IndexFault> {
+    fn write(&self, arena: &Arena, scratch: &mut Scratch, output: &mut Buffer) -> Result<(), IndexFault> {
         match (output, &self.kernel) {
             (Buffer::F32(data), kernel) => {
                 if let Some(spec) = &self.border {
@@ -295,7 +295,7 @@ impl Instruction {
                     spec.fill_border(*fill, data.as_mut_slice());
                 }
                 if let Kernel::General(general) = kernel {
-                    return general.write_codes(arena, &self.inputs, data.as_mut_slice());
+                    return general.write_codes(arena, &self.inputs, scratch, data.as_mut_slice());
                 }
                 self.write_codes(arena, data.as_mut_slice());
             }

@@ -1,7 +1,7 @@
 //! What every int8 kernel must compute, bit for bit: plain loops, one element at a time.
 
 use super::epilogue::clamp_f32;
-use super::{AverageCount, AverageOutput, CodeParams, Epilogue, Requant};
+use super::{AverageCount, AverageOutput, CodeParams, Epilogue, ProductShape, Requant};
 use crate::ConvGeometry;
 use crate::Image;
 
@@ -31,6 +31,23 @@ pub fn conv(geometry: &ConvGeometry, weights: &[i8], input: &[u8], bias: &[i32],
             }
         }
         sum
+    });
+}
+
+/// The product of two matrices of codes.
+pub fn product(
+    shape: &ProductShape,
+    (left, zero_left): (&[u8], u8),
+    (right, zero_right): (&[u8], u8),
+    epilogue: Epilogue<'_>,
+) {
+    let geometry = ConvGeometry::matrix(shape.rows, shape.depth, shape.columns, shape.left_stride, shape.output_stride);
+    sums(&geometry, epilogue, |_, row, column| {
+        (0..shape.depth).fold(0i32, |sum, k| {
+            let a = i32::from(left[row * shape.left_stride + k]) - i32::from(zero_left);
+            let b = i32::from(right[shape.right_element(k, column)]) - i32::from(zero_right);
+            sum.wrapping_add(a * b)
+        })
     });
 }
 

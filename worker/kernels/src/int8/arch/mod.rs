@@ -180,12 +180,15 @@ impl GemmKernel {
         }
     }
 
-    /// Where the weight of a group, column and slot goes, and whether it is two bytes wide.
-    pub fn weight_byte(&self, group: usize, column: usize, slot: usize) -> (usize, bool) {
+    /// Writes the weight of a group, column and slot into a panel's bytes.
+    pub fn put_weight(&self, panel: &mut [u8], (group, column, slot): (usize, usize, usize), weight: i8) {
         let start = group * self.group_bytes();
         match self.form {
-            WeightForm::Bytes => (start + column * 4 + slot, false),
-            WeightForm::EvenOddWords => (start + (slot % 2) * self.width() * 4 + column * 4 + (slot / 2) * 2, true),
+            WeightForm::Bytes => panel[start + column * 4 + slot] = weight as u8,
+            WeightForm::EvenOddWords => {
+                let at = start + (slot % 2) * self.width() * 4 + column * 4 + (slot / 2) * 2;
+                panel[at..at + 2].copy_from_slice(&i16::from(weight).to_le_bytes());
+            }
         }
     }
 }
