@@ -16,4 +16,4 @@ pub mod scheme;
 pub use digest::Digest;
 
 /// The version of the arithmetic: part of every memo key, raised whenever a result bit of any evaluation can change.
-pub const ENGINE_SEMANTICS: u32 = 2;
+pub const ENGINE_SEMANTICS: u32 = 3;

@@ -43,7 +43,7 @@ impl Matrices {
         let (mut codes, mut floats) = (vec![0xA5; elements], vec![-123.25f32; elements]);
         compute(Epilogue::U8 { requant: &self.requant, output: &mut codes });
         let (lo, hi) = (f32::NEG_INFINITY, f32::INFINITY);
-        compute(Epilogue::F32 { scale: &self.scale, lo, hi, output: &mut floats });
+        compute(Epilogue::F32 { scale: &self.scale, shift: None, lo, hi, output: &mut floats });
         (codes, floats.into_iter().map(f32::to_bits).collect())
     }
 
@@ -90,7 +90,7 @@ fn the_deepest_product_of_extreme_codes_does_not_overflow() {
             let (left, right) = (vec![codes[0]; depth + INPUT_SLACK], vec![codes[1]; depth]);
             let mut output = [0.0f32];
             let (lo, hi) = (f32::NEG_INFINITY, f32::INFINITY);
-            let epilogue = Epilogue::F32 { scale: &[1.0], lo, hi, output: &mut output };
+            let epilogue = Epilogue::F32 { scale: &[1.0], shift: None, lo, hi, output: &mut output };
             product.run(&left, &right, &mut ProductScratch::default(), epilogue);
             assert_eq!(output, [(255 * 255 * depth) as f32 * expected], "{isa}");
         }

@@ -111,7 +111,7 @@ impl BufferSpec {
 #[derive(Debug)]
 pub struct Arena {
     buffers: Vec<Buffer>,
-    /// Where right operands that are computed are packed.
+    /// What instructions work in beside buffers.
     scratch: Option<Scratch>,
     isa: Isa,
 }
@@ -156,12 +156,12 @@ impl Arena {
         Arena { buffers: specs.iter().map(make).collect(), scratch: None, isa }
     }
 
-    /// Takes the packing space out, to be written while buffers are read.
+    /// Takes the working space out, to be written while buffers are read.
     pub fn take_scratch(&mut self) -> Scratch {
         self.scratch.take().unwrap_or_else(|| Scratch::new(self.isa))
     }
 
-    /// Puts the packing space back.
+    /// Puts the working space back.
     pub fn put_scratch(&mut self, scratch: Scratch) {
         self.scratch = Some(scratch);
     }

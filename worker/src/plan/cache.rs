@@ -1,7 +1,7 @@
 //! What the plans of all candidates share, so that one takes microseconds to prepare: packed weights, lists of moves.
 
 use super::layout::Placement;
-use super::rearrange::Rearrangement;
+use super::rearrange::{Matrices, Rearrangement};
 use holdfast_common::Digest;
 use holdfast_common::graph::OpId;
 use holdfast_kernels::float::PackedF32;
@@ -44,12 +44,19 @@ type Composed = (usize, usize, usize);
 /// The composition, and the two lists, kept so that no others come to have their addresses.
 type Composition = (Arc<Rearrangement>, [Arc<Rearrangement>; 2]);
 
+/// A list of moves by its address, and the extents of the matrices it makes.
+type Viewed = (usize, [usize; 2]);
+
+/// Where the matrices come from, if at constant distances, and the list, kept so that no other comes to have its address.
+type View = (Option<Arc<Matrices>>, Arc<Rearrangement>);
+
 /// What has been packed and listed for one graph on one instruction set.
 #[derive(Debug, Default)]
 pub struct PackedCache {
     packed: Mutex<HashMap<Key, Arc<Packed>>>,
     moves: Mutex<HashMap<MovesKey, Arc<Rearrangement>>>,
     composed: Mutex<HashMap<Composed, Composition>>,
+    views: Mutex<HashMap<Viewed, View>>,
 }
 
 impl PackedCache {
@@ -79,6 +86,21 @@ impl PackedCache {
         }
         let moves = Arc::new(list()?);
         Ok(Arc::clone(lock(&self.moves).entry(key).or_insert(moves)))
+    }
+
+    /// Where moves take matrices of these extents from; found out now if it was not before.
+    pub fn view(
+        &self,
+        moves: &Arc<Rearrangement>,
+        extents: [usize; 2],
+        find: impl FnOnce() -> Option<Matrices>,
+    ) -> Option<Arc<Matrices>> {
+        let key = (Arc::as_ptr(moves) as usize, extents);
+        if let Some((known, _)) = lock(&self.views).get(&key) {
+            return known.clone();
+        }
+        let view = (find().map(Arc::new), Arc::clone(moves));
+        lock(&self.views).entry(key).or_insert(view).0.clone()
     }
 
     /// What `first` and then `second` do, when `first` makes this input of `second`; composed now if it was not before.

@@ -97,7 +97,14 @@ pub enum Step {
         gamma_beta: [usize; 2],
     },
     /// Codes of an input to floats.
-    Dequantize(CodeParams, usize),
+    Dequantize {
+        /// Quant params of the codes.
+        params: CodeParams,
+        /// The input.
+        input: usize,
+        /// Elements a row.
+        width: usize,
+    },
 }
 
 /// What leaves the chain.
@@ -113,12 +120,13 @@ pub enum Store {
 pub type Slots = Vec<Aligned<f32>>;
 
 impl Step {
-    /// Elements a row of the result, in a chain of rows of `len`.
-    pub fn width(&self, len: usize) -> usize {
+    /// Elements a row of the result.
+    pub fn width(&self) -> usize {
         match self {
             Step::Unary(_, from) | Step::Binary(_, from, _) => from.width,
             Step::Reduce(..) => 1,
-            Step::Softmax { .. } | Step::LayerNorm { .. } | Step::Dequantize(..) => len,
+            Step::Softmax { from, .. } | Step::LayerNorm { from, .. } => from.width,
+            Step::Dequantize { width, .. } => *width,
         }
     }
 }
@@ -155,8 +163,8 @@ impl Chain {
             for (to, step) in &self.steps {
                 let mut result = std::mem::take(&mut slots[*to]);
                 let blocks = Blocks { arena, inputs, slots, rows: rows.clone() };
-                let elements = rows.len() * step.width(self.len);
-                self.step(isa, step, &blocks, &mut result.as_mut_slice()[..elements]);
+                let elements = rows.len() * step.width();
+                step.run(isa, &blocks, &mut result.as_mut_slice()[..elements]);
                 slots[*to] = result;
             }
             let blocks = Blocks { arena, inputs, slots, rows: rows.clone() };
@@ -165,10 +173,12 @@ impl Chain {
             }
         }
     }
+}
 
-    fn step(&self, isa: Isa, step: &Step, blocks: &Blocks<'_>, to: &mut [f32]) {
+impl Step {
+    fn run(&self, isa: Isa, blocks: &Blocks<'_>, to: &mut [f32]) {
         let Blocks { arena, inputs, rows, .. } = blocks;
-        match *step {
+        match *self {
             Step::Unary(function, ref from) => float::unary(isa, function, blocks.of(from), to),
             Step::Binary(function, ref left, right) => {
                 let (width, left) = (left.width.max(1), blocks.of(left));
@@ -196,15 +206,15 @@ impl Chain {
                     *to = reduce_row(isa, kind, row);
                 }
             }
-            Step::Softmax { log: false, ref from } => float::softmax_rows(isa, self.len, blocks.of(from), to),
-            Step::Softmax { log: true, ref from } => float::log_softmax_rows(isa, self.len, blocks.of(from), to),
+            Step::Softmax { log: false, ref from } => float::softmax_rows(isa, from.width, blocks.of(from), to),
+            Step::Softmax { log: true, ref from } => float::log_softmax_rows(isa, from.width, blocks.of(from), to),
             Step::LayerNorm { epsilon, ref from, gamma_beta } => {
-                let [gamma, beta] = gamma_beta.map(|input| &arena.f32(inputs[input])[..self.len]);
+                let [gamma, beta] = gamma_beta.map(|input| &arena.f32(inputs[input])[..from.width]);
                 float::layer_norm_rows(isa, gamma, beta, epsilon, blocks.of(from), to);
             }
-            Step::Dequantize(params, input) => {
-                let codes = &arena.u8(inputs[input])[rows.start * self.len..];
-                let image = Image::dense(1, rows.len(), self.len);
+            Step::Dequantize { params, input, width } => {
+                let codes = &arena.u8(inputs[input])[rows.start * width..];
+                let image = Image::dense(1, rows.len(), width);
                 dequantize_u8_f32(isa, (params.scale, params.zero_point), (codes, &image), (to, &image));
             }
         }

@@ -2,6 +2,7 @@
 //! activations.
 
 use super::buffer::{Arena, BufferId};
+use super::chain::Slots;
 use holdfast_common::graph::{DataType, ReduceKind};
 use holdfast_kernels::float::recurrent::{self, Cell, CellWeights};
 use holdfast_kernels::float::{self, PackedF32, WeightLayout};
@@ -279,19 +280,21 @@ pub enum ProductFinish {
     },
 }
 
-/// Where right operands that are computed are packed.
+/// Space that instructions work in: where right operands that are computed are packed, and blocks of chains.
 #[derive(Debug)]
 pub struct Scratch {
     /// Floats.
     pub floats: PackedF32,
     /// Codes.
     pub codes: ProductScratch,
+    /// What lies between the steps of a chain.
+    pub blocks: Slots,
 }
 
 impl Scratch {
     /// Holds nothing yet.
     pub fn new(isa: Isa) -> Scratch {
-        Scratch { floats: PackedF32::empty(isa), codes: ProductScratch::default() }
+        Scratch { floats: PackedF32::empty(isa), codes: ProductScratch::default(), blocks: Slots::new() }
     }
 }
 
@@ -415,7 +418,8 @@ impl General {
                 let (a, b) = (arena.u8(inputs[0]), arena.u8(inputs[1]));
                 let (lo, hi) = (f32::NEG_INFINITY, f32::INFINITY);
                 for place in places {
-                    let epilogue = Epilogue::F32 { scale: scales, lo, hi, output: &mut output[place.output..] };
+                    let epilogue =
+                        Epilogue::F32 { scale: scales, shift: None, lo, hi, output: &mut output[place.output..] };
                     product.run(&a[place.left..], &b[place.right..], &mut scratch.codes, epilogue);
                 }
             }

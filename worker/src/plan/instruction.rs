@@ -2,6 +2,7 @@
 
 use super::buffer::{Arena, Buffer, BufferId, BufferKind, BufferSpec};
 use super::cache::Packed;
+use super::chain::Chain;
 use super::general::{General, IndexFault, Scratch};
 use super::part::{FloatPart, Int8Finish, Int8Part};
 use super::rearrange::Rearrangement;
@@ -25,9 +26,11 @@ pub struct Instruction {
     pub inputs: Vec<BufferId>,
     /// Buffer written.
     pub output: BufferId,
+    /// Further buffers written, by chains that hand on several results.
+    pub more: Vec<BufferId>,
     /// The geometry whose border must be filled first, because other geometries share the output's buffer.
     pub border: Option<BufferSpec>,
-    /// The operations it carries out: one, or one and the addition it has taken over.
+    /// The operations it carries out: one, or all that it has taken over.
     pub operations: Vec<OpId>,
 }
 
@@ -224,6 +227,8 @@ pub enum Kernel {
     },
     /// An operation on whole row-major tensors.
     General(General),
+    /// Neighbouring operations on the rows of one tensor.
+    Chain(Chain),
 }
 
 impl Instruction {
@@ -262,6 +267,7 @@ impl Instruction {
             Kernel::Softmax { .. } => "softmax",
             Kernel::LayerNorm { .. } => "layer_norm",
             Kernel::Resize { .. } => "resize",
+            Kernel::Chain(_) => "chain",
         }
     }
 
@@ -273,10 +279,24 @@ impl Instruction {
     pub fn run(&self, arena: &mut Arena) -> Result<(), IndexFault> {
         let mut output = arena.take(self.output);
         let mut scratch = arena.take_scratch();
-        let result = self.write(arena, &mut scratch, &mut output);
+        let result = match &self.kernel {
+            Kernel::Chain(chain) => {
+                let mut more: Vec<Buffer> = self.more.iter().map(|id| arena.take(*id)).collect();
+                let mut outputs: Vec<&mut Buffer> = std::iter::once(&mut output).chain(&mut more).collect();
+                chain.run(self.isa, arena, &self.inputs, &mut scratch.blocks, &mut outputs);
+                more.into_iter().zip(&self.more).for_each(|(buffer, id)| arena.put(*id, buffer));
+                Ok(())
+            }
+            _ => self.write(arena, &mut scratch, &mut output),
+        };
         arena.put_scratch(scratch);
         arena.put(self.output, output);
         result
+    }
+
+    /// All buffers written.
+    pub fn outputs(&self) -> impl Iterator<Item = &BufferId> {
+        std::iter::once(&self.output).chain(&self.more)
     }
 
     fn write(&self, arena: &Arena, scratch: &mut Scratch, output: &mut Buffer) -> Result<(), IndexFault> {
@@ -357,10 +377,11 @@ impl Instruction {
         match &self.kernel {
             Kernel::ConvInt8 { parts, packed } => {
                 for (index, part) in parts.iter().enumerate() {
-                    let Int8Finish::Float { scales, lo, hi } = &part.finish else {
+                    let Int8Finish::Float { scales, shift, lo, hi } = &part.finish else {
                         unreachable!("lowering gives codes a code buffer")
                     };
-                    let epilogue = Epilogue::F32 { scale: scales, lo: *lo, hi: *hi, output: &mut *output };
+                    let shift = shift.as_deref();
+                    let epilogue = Epilogue::F32 { scale: scales, shift, lo: *lo, hi: *hi, output: &mut *output };
                     part.run(packed, index, arena.u8(self.inputs[0]), epilogue);
                 }
             }
@@ -492,7 +513,8 @@ fn for_each_row<const N: usize>(images: &[Image; N], mut run: impl FnMut([usize;
     }
 }
 
-fn reduce_row(isa: Isa, kind: ReduceKind, row: &[f32]) -> f32 {
+/// One row reduced to one element.
+pub fn reduce_row(isa: Isa, kind: ReduceKind, row: &[f32]) -> f32 {
     match kind {
         ReduceKind::Mean => float::mean(isa, row),
         ReduceKind::Sum => float::sum(isa, row),

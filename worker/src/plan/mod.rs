@@ -4,6 +4,7 @@
 
 mod buffer;
 mod cache;
+mod chain;
 mod general;
 mod instruction;
 mod layout;

@@ -23,6 +23,8 @@ pub enum Int8Finish {
     Float {
         /// Input scale × weight scale, per output channel.
         scales: Vec<f32>,
+        /// Added to the scaled sum, per output channel.
+        shift: Option<Vec<f32>>,
         /// Lower bound.
         lo: f32,
         /// Upper bound.

@@ -36,8 +36,8 @@ enum Content {
     Input(usize),
     /// The constant of this position in the plan's own list.
     Constant(usize),
-    /// What the instruction of this position made.
-    Made(usize),
+    /// What the instruction of this position made, and which of its results.
+    Made(usize, usize),
 }
 
 impl Plan {
@@ -55,8 +55,8 @@ impl Plan {
             if !alike || !same_call(mine, other) {
                 break;
             }
-            own[mine.output.0] = Content::Made(index);
-            theirs[other.output.0] = Content::Made(index);
+            mine.outputs().enumerate().for_each(|(which, output)| own[output.0] = Content::Made(index, which));
+            other.outputs().enumerate().for_each(|(which, output)| theirs[output.0] = Content::Made(index, which));
             history.push((own.clone(), theirs.clone()));
         }
         // The trunk may have put something else where a value lay that only the branch still needs; then the branch
@@ -85,7 +85,9 @@ impl Plan {
         let mut needed: BTreeSet<BufferId> =
             self.outputs.iter().chain(&self.observed).map(|port| port.buffer).collect();
         for instruction in self.instructions[from..].iter().rev() {
-            needed.remove(&instruction.output);
+            instruction.outputs().for_each(|output| {
+                needed.remove(output);
+            });
             needed.extend(&instruction.inputs);
         }
         needed

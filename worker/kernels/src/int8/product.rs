@@ -116,6 +116,11 @@ impl ProductU8U8 {
         self.shape
     }
 
+    /// The zero points of the left and the right matrix.
+    pub fn zero_points(&self) -> [u8; 2] {
+        self.zero_points
+    }
+
     /// Elements the left slice must hold, slack included.
     pub fn left_elements(&self) -> usize {
         self.conv.input_elements()

@@ -88,7 +88,11 @@ fn sums(geometry: &ConvGeometry, mut epilogue: Epilogue<'_>, sum: impl Fn(usize,
                         let other = residual[residual_image.at(y, x) + n];
                         output[to] = if add.conv_is_a { add.apply(code, other) } else { add.apply(other, code) };
                     }
-                    Epilogue::F32 { scale, lo, hi, output } => output[to] = clamp_f32(sum as f32 * scale[n], *lo, *hi),
+                    Epilogue::F32 { scale, shift, lo, hi, output } => {
+                        let value = sum as f32 * scale[n];
+                        let value = shift.map_or(value, |shift| value + shift[n]);
+                        output[to] = clamp_f32(value, *lo, *hi);
+                    }
                 }
             }
         }

@@ -1,7 +1,7 @@
 //! Neighbouring element-wise operations and row functions become chains, see [`Chain`].
 
 use super::Builder;
-use crate::plan::buffer::{BufferId, BufferKind};
+use crate::plan::buffer::BufferId;
 use crate::plan::chain::{Chain, LEN_MAX, Place, RightOperand, Source, Step, Store};
 use crate::plan::instruction::{Instruction, Kernel, Operand};
 use holdfast_kernels::Image;
@@ -60,9 +60,7 @@ impl Builder<'_> {
                 let Group { members, .. } = &groups[group];
                 let inside = |reader: usize| reader == index || members.contains(&reader);
                 let mut roles = instruction.inputs.iter().zip(&link.roles);
-                let row_by_row = roles.all(|(buffer, role)| {
-                    *role != Role::Whole || group_at(buffer) != Some(group)
-                });
+                let row_by_row = roles.all(|(buffer, role)| *role != Role::Whole || group_at(buffer) != Some(group));
                 let nobody_waits = members.iter().all(|member| {
                     readers(&self.instructions[*member].output).iter().all(|reader| inside(*reader) || *reader > index)
                 });
@@ -118,15 +116,14 @@ impl Builder<'_> {
                 continue;
             }
             let Some(step) = writer.step(instruction, position) else { continue };
-            let source = writer.define(instruction.output, step, group.len, position);
+            let source = writer.define(instruction.output, step, position);
             if leaving {
                 stores.push(Store::Floats(source));
                 outputs.push(instruction.output);
                 writer.keep(source);
             }
         }
-        let chain =
-            Chain { rows: group.rows, len: group.len, steps: writer.steps, stores, slots: writer.slots };
+        let chain = Chain { rows: group.rows, len: group.len, steps: writer.steps, stores, slots: writer.slots };
         Instruction {
             kernel: Kernel::Chain(chain),
             isa: self.isa,
@@ -202,7 +199,7 @@ impl Writer {
     }
 
     /// Gives the result of a step a slot that none of its operands is in.
-    fn define(&mut self, buffer: BufferId, step: Step, len: usize, position: usize) -> Source {
+    fn define(&mut self, buffer: BufferId, step: Step, position: usize) -> Source {
         let operand = |source: &Source, slot: usize| source.place == Place::Slot(slot);
         let reads = |slot: usize| match &step {
             Step::Unary(_, from) | Step::Reduce(_, from) => operand(from, slot),
@@ -211,7 +208,7 @@ impl Writer {
                 operand(left, slot) || operand(right, slot)
             }
             Step::Binary(_, left, RightOperand::Scalar { .. } | RightOperand::Channels { .. }) => operand(left, slot),
-            Step::Dequantize(..) => false,
+            Step::Dequantize { .. } => false,
         };
         let slot = match self.free.iter().position(|slot| !reads(*slot)) {
             Some(index) => self.free.swap_remove(index),
@@ -220,10 +217,10 @@ impl Writer {
                 self.slots - 1
             }
         };
-        let source = Source { place: Place::Slot(slot), width: step.width(len) };
+        let source = Source { place: Place::Slot(slot), width: step.width() };
         self.steps.push((slot, step));
         self.places.insert(buffer, source);
-        if !self.last_use.get(&buffer).is_some_and(|last| *last > position) {
+        if self.last_use.get(&buffer).is_none_or(|last| *last <= position) {
             self.free.push(slot);
         }
         source
@@ -255,7 +252,9 @@ impl Writer {
                 let gamma_beta = [self.input(inputs[1]), self.input(inputs[2])];
                 Step::LayerNorm { epsilon: *epsilon, from, gamma_beta }
             }
-            Kernel::Dequantize { params, .. } => Step::Dequantize(*params, self.input(inputs[0])),
+            Kernel::Dequantize { params, output, .. } => {
+                Step::Dequantize { params: *params, input: self.input(inputs[0]), width: output.channels }
+            }
             _ => return None,
         })
     }
@@ -265,7 +264,9 @@ impl Writer {
 fn link(instruction: &Instruction) -> Option<Link> {
     let dense = |image: &Image| *image == Image::dense(image.height, image.width, image.channels);
     let (rows, len, roles) = match &instruction.kernel {
-        Kernel::Unary { input, output, .. } | Kernel::Quantize { input, output, .. } if dense(input) && dense(output) => {
+        Kernel::Unary { input, output, .. } | Kernel::Quantize { input, output, .. }
+            if dense(input) && dense(output) =>
+        {
             (output.pixels(), output.channels, vec![Role::Rows(output.channels)])
         }
         Kernel::Dequantize { input, output, .. } if dense(input) && dense(output) => {

@@ -76,6 +76,11 @@ impl Builder<'_> {
         Ok(if same { value } else { self.expanded(id, &value, BufferKind::F32, shape, layout) })
     }
 
+    /// Whether an operand that is broadcast to this shape has one number a channel.
+    pub(super) fn is_one_a_channel(&self, tensor: TensorId, shape: &[usize], layout: Layout) -> bool {
+        matches!(self.small_form(tensor, shape, layout), Some(Small::Channels))
+    }
+
     /// How an operand that is broadcast to this shape in this layout can be read as it is.
     fn small_form(&self, tensor: TensorId, shape: &[usize], layout: Layout) -> Option<Small> {
         let own = self.shape(tensor);

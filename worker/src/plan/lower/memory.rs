@@ -91,9 +91,11 @@ impl Builder<'_> {
             .chain(inputs.iter().chain(&outputs).chain(&observed).map(|port| port.buffer))
             .collect();
         self.compose_moves(&forever);
+        self.read_through_moves(&forever);
+        self.form_chains(&forever);
         let mut last_use = vec![0; self.specs.len()];
         for (index, instruction) in self.instructions.iter().enumerate() {
-            for buffer in instruction.inputs.iter().chain([&instruction.output]) {
+            for buffer in instruction.inputs.iter().chain(instruction.outputs()) {
                 last_use[buffer.0] = index;
             }
         }
@@ -105,6 +107,9 @@ impl Builder<'_> {
             let virtual_inputs = instruction.inputs.clone();
             let virtual_output = instruction.output;
             instruction.output = slots.settle(virtual_output, &self.specs[virtual_output.0], false);
+            for more in &mut instruction.more {
+                *more = slots.settle(*more, &self.specs[more.0], false);
+            }
             let mut released = BTreeSet::new();
             for (slot, buffer) in instruction.inputs.iter_mut().zip(&virtual_inputs) {
                 *slot = slots.settle(*buffer, &self.specs[buffer.0], false);

@@ -32,6 +32,7 @@ static GEMM_2: GemmKernel = GemmKernel {
     spans: Some(Spans {
         u8: &[span::<1, 2>, span::<2, 2>, span::<3, 2>, span::<4, 2>],
         add: &[],
+        f32: &[],
         shallow_rows: 4,
         groups_max: 16,
     }),
@@ -47,6 +48,7 @@ static GEMM_1: GemmKernel = GemmKernel {
     spans: Some(Spans {
         u8: &[span::<1, 1>, span::<2, 1>, span::<3, 1>, span::<4, 1>],
         add: &[],
+        f32: &[],
         shallow_rows: 4,
         groups_max: 16,
     }),
