@@ -294,6 +294,21 @@ impl Instruction {
         result
     }
 
+    /// Which input is added to a convolution's result.
+    pub fn residual_input(&self) -> Option<usize> {
+        let adds = matches!(self.kernel, Kernel::ConvInt8 { .. } | Kernel::ConvFloat { .. }) && self.inputs.len() == 2;
+        adds.then_some(1)
+    }
+
+    /// Lets the residual of a convolution lie in its output; false where no kernel reads it there.
+    pub fn accumulate(&mut self) -> bool {
+        match &mut self.kernel {
+            Kernel::ConvInt8 { parts, .. } if parts.len() == 1 => parts[0].accumulate(),
+            Kernel::ConvFloat { parts, .. } if parts.len() == 1 => parts[0].accumulate(),
+            _ => false,
+        }
+    }
+
     /// All buffers written.
     pub fn outputs(&self) -> impl Iterator<Item = &BufferId> {
         std::iter::once(&self.output).chain(&self.more)
@@ -338,7 +353,10 @@ impl Instruction {
                 for (index, part) in parts.iter().enumerate() {
                     let epilogue = match &part.finish {
                         Int8Finish::Codes(requant) => Epilogue::U8 { requant, output: &mut *output },
-                        Int8Finish::Add { requant, add, residual } => Epilogue::U8Add {
+                        Int8Finish::Add { requant, add, in_place: true, .. } => {
+                            Epilogue::U8Accumulate { requant, add, output: &mut *output }
+                        }
+                        Int8Finish::Add { requant, add, residual, in_place: false } => Epilogue::U8Add {
                             requant,
                             add,
                             residual: codes(1),
@@ -387,7 +405,7 @@ impl Instruction {
             }
             Kernel::ConvFloat { parts, packed } => {
                 for (index, part) in parts.iter().enumerate() {
-                    let residual = part.residual.map(|image| (floats(1), image));
+                    let residual = part.residual.filter(|_| !part.in_place).map(|image| (floats(1), image));
                     part.run(packed, index, floats(0), residual, output);
                 }
             }

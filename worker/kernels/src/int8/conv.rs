@@ -396,6 +396,21 @@ impl<'a> Sink<'a> {
                     output: output.as_mut_ptr(),
                 }
             }
+            Epilogue::U8Accumulate { requant, add, output } => {
+                fits(output.len());
+                per_channel(requant.multiplier());
+                let output = output.as_mut_ptr();
+                // Every element of the output is read right before it is written.
+                Sink::Add {
+                    multiplier: requant.multiplier(),
+                    codes: requant.codes(),
+                    bounded: bounded(requant) || !add.converts(),
+                    add,
+                    residual: output.cast_const(),
+                    image: *out,
+                    output,
+                }
+            }
             Epilogue::F32 { scale, shift, lo, hi, output } => {
                 fits(output.len());
                 per_channel(scale);

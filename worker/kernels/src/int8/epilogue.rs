@@ -147,6 +147,15 @@ pub enum Epilogue<'a> {
         /// The output buffer.
         output: &'a mut [u8],
     },
+    /// Codes of the convolution, then added to those that the output holds.
+    U8Accumulate {
+        /// How sums become the convolution's own codes.
+        requant: &'a Requant,
+        /// How those and the output's become output codes.
+        add: &'a AddU8,
+        /// The output buffer.
+        output: &'a mut [u8],
+    },
     /// Real numbers, for a consumer in float.
     F32 {
         /// Input scale x weight scale, one per output channel.

@@ -88,6 +88,10 @@ fn sums(geometry: &ConvGeometry, mut epilogue: Epilogue<'_>, sum: impl Fn(usize,
                         let other = residual[residual_image.at(y, x) + n];
                         output[to] = if add.conv_is_a { add.apply(code, other) } else { add.apply(other, code) };
                     }
+                    Epilogue::U8Accumulate { requant, add, output } => {
+                        let (code, other) = (code(requant, sum, n), output[to]);
+                        output[to] = if add.conv_is_a { add.apply(code, other) } else { add.apply(other, code) };
+                    }
                     Epilogue::F32 { scale, shift, lo, hi, output } => {
                         let value = sum as f32 * scale[n];
                         let value = shift.map_or(value, |shift| value + shift[n]);

@@ -482,7 +482,8 @@ impl Builder<'_> {
         self.fused.insert(add.op);
         self.fused.extend(add.activation);
         let image = residual.placement.image;
-        let finish = move |range| Ok(Int8Finish::Add { requant: requant(range)?, add: sum, residual: image });
+        let finish =
+            move |range| Ok(Int8Finish::Add { requant: requant(range)?, add: sum, residual: image, in_place: false });
         Ok(Finish { result, part: Box::new(finish), residual: Some(residual), addition: Some(add.op) })
     }
 
