@@ -1,9 +1,10 @@
 //! What the plans of all candidates share, so that one takes microseconds to prepare: packed weights, lists of moves.
 
-use super::layout::Placement;
+use super::buffer::Stored;
+use super::layout::{Layout, Placement};
 use super::rearrange::{Matrices, Rearrangement};
 use holdfast_common::Digest;
-use holdfast_common::graph::OpId;
+use holdfast_common::graph::{OpId, TensorId};
 use holdfast_kernels::float::PackedF32;
 use holdfast_kernels::int8::{PackedDepthwise, PackedWeights};
 use std::collections::HashMap;
@@ -57,6 +58,7 @@ pub struct PackedCache {
     moves: Mutex<HashMap<MovesKey, Arc<Rearrangement>>>,
     composed: Mutex<HashMap<Composed, Composition>>,
     views: Mutex<HashMap<Viewed, View>>,
+    constants: Mutex<HashMap<(TensorId, Layout), Stored>>,
 }
 
 impl PackedCache {
@@ -86,6 +88,15 @@ impl PackedCache {
         }
         let moves = Arc::new(list()?);
         Ok(Arc::clone(lock(&self.moves).entry(key).or_insert(moves)))
+    }
+
+    /// A constant of the model in a layout, laid out now if it was not before.
+    pub fn constant(&self, tensor: TensorId, layout: Layout, lay_out: impl FnOnce() -> Stored) -> Stored {
+        if let Some(known) = lock(&self.constants).get(&(tensor, layout)) {
+            return known.clone();
+        }
+        let stored = lay_out();
+        lock(&self.constants).entry((tensor, layout)).or_insert(stored).clone()
     }
 
     /// Where moves take matrices of these extents from; found out now if it was not before.

@@ -341,6 +341,7 @@ impl Instruction {
                 rearrangement.apply(|input| arena.i64(self.inputs[input]), *fill as i64, data.as_mut_slice());
             }
             (Buffer::I64(_), other) => unreachable!("{other:?} writes no integers"),
+            (Buffer::Constant(_), other) => unreachable!("{other:?} writes no constants"),
         }
         Ok(())
     }
