@@ -6,7 +6,7 @@ use super::rearrange::{Matrices, Rearrangement};
 use holdfast_common::Digest;
 use holdfast_common::graph::{OpId, TensorId};
 use holdfast_kernels::float::PackedF32;
-use holdfast_kernels::int8::{PackedDepthwise, PackedWeights};
+use holdfast_kernels::int8::{CodeParams, PackedDepthwise, PackedWeights, Quantizer};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -59,6 +59,7 @@ pub struct PackedCache {
     composed: Mutex<HashMap<Composed, Composition>>,
     views: Mutex<HashMap<Viewed, View>>,
     constants: Mutex<HashMap<(TensorId, Layout), Stored>>,
+    quantizers: Mutex<HashMap<(u32, [u8; 3]), Quantizer>>,
 }
 
 impl PackedCache {
@@ -88,6 +89,16 @@ impl PackedCache {
         }
         let moves = Arc::new(list()?);
         Ok(Arc::clone(lock(&self.moves).entry(key).or_insert(moves)))
+    }
+
+    /// The quantizer of these quant params, checked now if it was not before.
+    pub fn quantizer(&self, params: CodeParams) -> Quantizer {
+        let key = (params.scale.to_bits(), [params.zero_point, params.lo, params.hi]);
+        if let Some(known) = lock(&self.quantizers).get(&key) {
+            return *known;
+        }
+        let quantizer = Quantizer::new(params);
+        *lock(&self.quantizers).entry(key).or_insert(quantizer)
     }
 
     /// A constant of the model in a layout, laid out now if it was not before.

@@ -5,7 +5,7 @@ use super::buffer::{Aligned, Arena, Buffer, BufferId};
 use super::instruction::reduce_row;
 use holdfast_common::graph::ReduceKind;
 use holdfast_kernels::float::{self, Binary, Right, Unary};
-use holdfast_kernels::int8::{CodeParams, dequantize_u8_f32, quantize_f32_u8};
+use holdfast_kernels::int8::{CodeParams, Quantizer, dequantize_u8_f32};
 use holdfast_kernels::{Image, Isa};
 use std::ops::Range;
 
@@ -113,7 +113,7 @@ pub enum Store {
     /// Floats.
     Floats(Source),
     /// Codes of floats.
-    Codes(CodeParams, Source),
+    Codes(Quantizer, Source),
 }
 
 /// The blocks of all slots.
@@ -229,9 +229,9 @@ impl Store {
             (Store::Floats(_), Buffer::F32(output)) => {
                 output.as_mut_slice()[first..first + values.len()].copy_from_slice(values);
             }
-            (Store::Codes(params, _), Buffer::U8(output)) => {
+            (Store::Codes(quantizer, _), Buffer::U8(output)) => {
                 let image = Image::dense(1, blocks.rows.len(), source.width);
-                quantize_f32_u8(isa, params, (values, &image), (&mut output.as_mut_slice()[first..], &image));
+                quantizer.run(isa, (values, &image), (&mut output.as_mut_slice()[first..], &image));
             }
             _ => unreachable!("floats lie in a buffer of floats, codes in one of codes"),
         }

@@ -9,8 +9,8 @@ use super::rearrange::Rearrangement;
 use holdfast_common::graph::{OpId, ReduceKind};
 use holdfast_kernels::float::{self, Binary, Blend, Divisor, Right, Unary, math};
 use holdfast_kernels::int8::{
-    AddU8, AverageCount, AverageOutput, CodeParams, Epilogue, Int8Error, add_u8, average_pool_u8, dequantize_u8_f32,
-    max_pool_u8, quantize_f32_u8,
+    AddU8, AverageCount, AverageOutput, CodeParams, Epilogue, Int8Error, Quantizer, add_u8, average_pool_u8,
+    dequantize_u8_f32, max_pool_u8,
 };
 use holdfast_kernels::{ConvGeometry, Image, Isa};
 use std::sync::Arc;
@@ -128,7 +128,7 @@ pub enum Kernel {
     /// Floats to codes.
     Quantize {
         /// Quant params.
-        params: CodeParams,
+        quantizer: Quantizer,
         /// Floats.
         input: Image,
         /// Codes.
@@ -380,8 +380,8 @@ impl Instruction {
                 let target = AverageOutput::U8 { params, output };
                 checked(average_pool_u8(isa, geometry, *count, (codes(0), input.scale, input.zero_point), target));
             }
-            Kernel::Quantize { params, input, output: image } => {
-                quantize_f32_u8(isa, params, (arena.f32(self.inputs[0]), input), (output, image));
+            Kernel::Quantize { quantizer, input, output: image } => {
+                quantizer.run(isa, (arena.f32(self.inputs[0]), input), (output, image));
             }
             Kernel::Rearrange { rearrangement, fill } => {
                 rearrangement.apply(codes, *fill as u8, output);

@@ -108,9 +108,9 @@ impl Builder<'_> {
         let mut outputs = Vec::new();
         for (position, instruction) in members.iter().enumerate() {
             let leaving = leaves(group.members[position]);
-            if let Kernel::Quantize { params, input, .. } = &instruction.kernel {
+            if let Kernel::Quantize { quantizer, input, .. } = &instruction.kernel {
                 let source = writer.source(instruction.inputs[0], input.channels, position);
-                stores.push(Store::Codes(*params, source));
+                stores.push(Store::Codes(*quantizer, source));
                 outputs.push(instruction.output);
                 writer.keep(source);
                 continue;

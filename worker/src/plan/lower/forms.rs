@@ -181,7 +181,7 @@ impl Builder<'_> {
         let source = self.real_in(tensor, layout)?;
         let value = self.define_in(tensor, form, layout);
         let kernel = Kernel::Quantize {
-            params: self.precision.get(id),
+            quantizer: self.cache.quantizer(self.precision.get(id)),
             input: source.placement.image,
             output: value.placement.image,
         };
