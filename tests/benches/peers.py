@@ -1,6 +1,6 @@
-"""Measures CPU time per image, one thread, batch 1, of Holdfast, ONNX Runtime and OpenVINO side by side.
+"""Measures CPU time per image of Holdfast, ONNX Runtime and OpenVINO side by side.
 
-    python peers.py VENV [--work FOLDER] [--models NAMES] [--rounds N] [--seconds S]
+    python peers.py VENV [--work FOLDER] [--models NAMES] [--batch N] [--threads N] [--rounds N] [--seconds S]
 
 VENV is a virtual environment, made and filled from PyPI where it lacks something. HOLDFAST_BENCH names a folder with
 `models/*.onnx`; without it only the networks of random weights are measured. The engines take turns within every
@@ -8,6 +8,7 @@ round, so that what else the machine does hits all of them; only ratios within a
 """
 
 import argparse
+import concurrent.futures
 import contextlib
 import importlib.util
 import io
@@ -51,8 +52,8 @@ def enter(environment):
 class Ours:
     """A process that answers every number of seconds with the CPU milliseconds an image took for that long."""
 
-    def __init__(self, examples, model, inputs, scheme=None):
-        command = [examples / "logits", model, inputs, os.devnull, "--repeat", str(SAMPLES)]
+    def __init__(self, examples, model, inputs, threads, scheme=None):
+        command = [examples / "logits", model, inputs, os.devnull, "--repeat", str(SAMPLES), "--threads", str(threads)]
         command += ["--scheme", scheme] if scheme else []
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                         stderr=subprocess.DEVNULL)
@@ -72,30 +73,41 @@ class Ours:
 
 
 class Theirs:
-    """A function that runs one image in this process, whose other threads have nothing to do."""
+    """Functions that run one batch each in this process, every one in a thread of its own."""
 
-    def __init__(self, run):
-        self.run = run
-        for _ in range(SAMPLES):
-            run()
+    def __init__(self, runs, batch):
+        self.runs, self.batch = runs, batch
+        for run in runs:
+            for _ in range(max(1, SAMPLES // batch)):
+                run()
 
     def measure(self, seconds):
         # The clock costs as much as a small network, so it is read once in about a thousandth of a second.
         start = time.perf_counter()
-        self.run()
+        self.runs[0]()
         chunk = max(1, int(0.001 / max(time.perf_counter() - start, 1e-7)))
-        start, before, count = time.perf_counter(), time.process_time(), 0
-        while time.perf_counter() - start < seconds:
-            for _ in range(chunk):
-                self.run()
-            count += chunk
-        return (time.process_time() - before) / count * 1e3
+        start, before = time.perf_counter(), time.process_time()
+
+        def turn(run):
+            count = 0
+            while time.perf_counter() - start < seconds:
+                for _ in range(chunk):
+                    run()
+                count += chunk
+            return count
+
+        if len(self.runs) == 1:
+            count = turn(self.runs[0])
+        else:
+            with concurrent.futures.ThreadPoolExecutor(len(self.runs)) as pool:
+                count = sum(pool.map(turn, self.runs))
+        return (time.process_time() - before) / (count * self.batch) * 1e3
 
     def close(self):
-        self.run = None
+        self.runs = []
 
 
-def onnx_runtime(path, inputs):
+def onnx_runtime(path, inputs, arguments):
     import onnxruntime as ort
 
     options = ort.SessionOptions()
@@ -104,68 +116,100 @@ def onnx_runtime(path, inputs):
     options.log_severity_level = 3
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    binding = session.io_binding()
-    binding.bind_cpu_input(session.get_inputs()[0].name, inputs[:1])
-    for output in session.get_outputs():
-        binding.bind_output(output.name)
-    return Theirs(lambda: session.run_with_iobinding(binding))
+
+    def runner():
+        binding = session.io_binding()
+        for name, values in inputs.items():
+            binding.bind_cpu_input(name, batch_of(values, arguments.batch))
+        for output in session.get_outputs():
+            binding.bind_output(output.name)
+        return lambda: session.run_with_iobinding(binding)
+
+    return Theirs([runner() for _ in range(arguments.threads)], arguments.batch)
 
 
-def quantized_by_onnx_runtime(path, target, inputs):
-    """QDQ with u8 activations and s8 weights per channel: the fast form on this kind of processor."""
+def quantized_by_onnx_runtime(path, target, inputs, transformer):
+    """QDQ with u8 activations and s8 weights per channel: the fast form on this kind of processor.
+
+    Of transformers the products only: every node in QDQ is slower there.
+    """
     from onnxruntime import quantization
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
     class Reader(quantization.CalibrationDataReader):
-        def __init__(self, name):
-            self.rows = iter({name: inputs[index:index + 1]} for index in range(len(inputs)))
+        def __init__(self):
+            rows = range(len(next(iter(inputs.values()))))
+            self.rows = iter({name: values[row:row + 1] for name, values in inputs.items()} for row in rows)
 
         def get_next(self):
             return next(self.rows, None)
 
-    import onnx
-
     prepared = target.with_suffix(".prepared.onnx")
     quant_pre_process(str(path), str(prepared), skip_symbolic_shape=True)
-    name = onnx.load(prepared).graph.input[0].name
     quantization.quantize_static(
-        str(prepared), str(target), Reader(name), quant_format=quantization.QuantFormat.QDQ, per_channel=True,
+        str(prepared), str(target), Reader(), quant_format=quantization.QuantFormat.QDQ, per_channel=True,
+        op_types_to_quantize=["MatMul"] if transformer else None,
         activation_type=quantization.QuantType.QUInt8, weight_type=quantization.QuantType.QInt8)
 
 
-def openvino_model(path, inputs, quantized):
+def openvino_model(path, inputs, arguments, quantized, transformer):
     import openvino as ov
 
     core = ov.Core()
     model = core.read_model(path)
-    model.reshape([1, *inputs.shape[1:]])
+    model.reshape({name: [arguments.batch, *values.shape[1:]] for name, values in inputs.items()})
     if quantized:
         import logging
 
         import nncf
 
         logging.getLogger("nncf").setLevel(logging.ERROR)
-        dataset = nncf.Dataset([inputs[index:index + 1] for index in range(len(inputs))])
+        rows = range(len(next(iter(inputs.values()))))
+        dataset = nncf.Dataset([{name: batch_of(values[row:row + 1], arguments.batch) for name, values in inputs.items()}
+                                for row in rows])
+        kind = {"model_type": nncf.ModelType.TRANSFORMER} if transformer else {}
         with contextlib.redirect_stdout(io.StringIO()):
-            model = nncf.quantize(model, dataset, subset_size=len(inputs))
+            model = nncf.quantize(model, dataset, subset_size=len(rows), **kind)
     # Without the precision hint layers in float become bf16 on processors that have it.
     compiled = core.compile_model(model, "CPU", {
-        "INFERENCE_NUM_THREADS": 1,
-        "NUM_STREAMS": 1,
-        "PERFORMANCE_HINT": "LATENCY",
+        "INFERENCE_NUM_THREADS": arguments.threads,
+        "NUM_STREAMS": arguments.threads,
         "ENABLE_CPU_PINNING": False,
         "INFERENCE_PRECISION_HINT": "f32",
     })
-    request = compiled.create_infer_request()
-    request.set_input_tensor(ov.Tensor(inputs[:1].copy()))
-    return Theirs(request.infer)
+
+    def runner():
+        request = compiled.create_infer_request()
+        for name, values in inputs.items():
+            request.set_tensor(name, ov.Tensor(batch_of(values, arguments.batch).copy()))
+        return request.infer
+
+    return Theirs([runner() for _ in range(arguments.threads)], arguments.batch)
+
+
+def batch_of(values, batch):
+    """The first rows, repeated where there are too few."""
+    import numpy as np
+
+    return np.ascontiguousarray(np.resize(values, (batch, *values.shape[1:])))
 
 
 def random_inputs(model):
+    """Normally distributed floats; token indices, and masks of ones."""
     import numpy as np
+    import onnx
 
-    extents = [dimension.dim_value for dimension in model.graph.input[0].type.tensor_type.shape.dim][1:]
-    return np.random.default_rng(0).standard_normal((SAMPLES, *extents)).astype(np.float32)
+    random, inputs = np.random.default_rng(0), {}
+    for value in model.graph.input:
+        kind = value.type.tensor_type
+        shape = [SAMPLES, *[dimension.dim_value or 32 for dimension in kind.shape.dim][1:]]
+        if kind.elem_type == onnx.TensorProto.FLOAT:
+            inputs[value.name] = random.standard_normal(shape).astype(np.float32)
+        elif "mask" in value.name:
+            inputs[value.name] = np.ones(shape, np.int64)
+        else:
+            inputs[value.name] = random.integers(0, 1000, shape)
+    return inputs
 
 
 def models(work):
@@ -192,18 +236,23 @@ def compare(name, path, arguments, examples):
 
     model = onnx.load(path)
     inputs = random_inputs(model)
-    samples, scheme = arguments.work / f"{name}.npy", arguments.work / f"{name}.json"
-    np.save(samples, inputs)
-    subprocess.run([examples / "scheme", path, samples, scheme], check=True, stdout=subprocess.DEVNULL)
+    transformer = any(node.op_type == "Softmax" for node in model.graph.node)
+    samples, scheme = [], arguments.work / f"{name}.json"
+    for position, values in enumerate(inputs.values()):
+        samples.append(str(arguments.work / f"{name}.{position}.npy"))
+        np.save(samples[-1], values)
+    samples = ",".join(samples)
+    kind = ["--model-type", "transformer"] if transformer else []
+    subprocess.run([examples / "scheme", path, samples, scheme, *kind], check=True, stdout=subprocess.DEVNULL)
     quantized = arguments.work / f"{name}.qdq.onnx"
-    quantized_by_onnx_runtime(path, quantized, inputs)
+    quantized_by_onnx_runtime(path, quantized, inputs, transformer)
     engines = {
-        ("ours", "float"): Ours(examples, path, samples),
-        ("ours", "int8"): Ours(examples, path, samples, scheme),
-        ("ONNX Runtime", "float"): onnx_runtime(path, inputs),
-        ("ONNX Runtime", "int8"): onnx_runtime(quantized, inputs),
-        ("OpenVINO", "float"): openvino_model(path, inputs, quantized=False),
-        ("OpenVINO", "int8"): openvino_model(path, inputs, quantized=True),
+        ("ours", "float"): Ours(examples, path, samples, arguments.threads),
+        ("ours", "int8"): Ours(examples, path, samples, arguments.threads, scheme),
+        ("ONNX Runtime", "float"): onnx_runtime(path, inputs, arguments),
+        ("ONNX Runtime", "int8"): onnx_runtime(quantized, inputs, arguments),
+        ("OpenVINO", "float"): openvino_model(path, inputs, arguments, False, transformer),
+        ("OpenVINO", "int8"): openvino_model(path, inputs, arguments, True, transformer),
     }
     times = {engine: [] for engine in engines}
     for _ in range(arguments.rounds):
@@ -233,6 +282,8 @@ def main():
     parser.add_argument("--work", type=pathlib.Path, default=REPOSITORY / "target" / "peers")
     parser.add_argument("--models", default="", help="names, separated by commas; all where it is missing")
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--batch", type=int, default=1, help="images the other engines take at once; ours takes one")
+    parser.add_argument("--threads", type=int, default=1, help="threads, one batch each")
     parser.add_argument("--seconds", type=float, default=0.5, help="an engine's turn")
     arguments = parser.parse_args()
     enter(arguments.environment)

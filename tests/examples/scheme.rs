@@ -1,7 +1,7 @@
 //! Makes a scheme from an array of calibration samples, without a cluster: what the speed and parity scripts quantize with.
 //!
-//! Usage: `scheme MODEL INPUTS.npy SCHEME.json [EXPORTED.onnx] [--preset mixed] [--weights pertensor] [--bias model]`. INPUTS is one
-//! array a model input, joined by commas, with one sample per first index.
+//! Usage: `scheme MODEL INPUTS.npy SCHEME.json [EXPORTED.onnx] [--preset mixed] [--weights pertensor] [--bias model]
+//! [--model-type transformer]`. INPUTS is one array a model input, joined by commas, with one sample per first index.
 
 use holdfast_common::Digest;
 use holdfast_common::evaluation::{Evaluation, SampleIndex, SampleResult, StatisticSpec, Want};
@@ -10,7 +10,7 @@ use holdfast_common::model::Model;
 use holdfast_common::onnx::NoExternalData;
 use holdfast_core::accuracy_aware::SampleSet;
 use holdfast_core::evaluator::{Evaluator, EvaluatorError, Stage};
-use holdfast_core::parameters::{Granularity, Mode, Preset, QuantizationParameters};
+use holdfast_core::parameters::{Granularity, Mode, ModelType, Preset, QuantizationParameters};
 use holdfast_core::quantize::calibrate_and_quantize;
 use holdfast_kernels::Isa;
 use holdfast_tests::arrays::Samples;
@@ -29,6 +29,9 @@ fn main() -> Result<(), Box<dyn Error>> {
             "--weights" if arguments.next().as_deref() == Some("pertensor") => {
                 parameters.weights.granularity = Some(Granularity::PerTensor);
             }
+            "--model-type" if arguments.next().as_deref() == Some("transformer") => {
+                parameters.model_type = Some(ModelType::Transformer);
+            }
             "--bias" if arguments.next().as_deref() == Some("model") => parameters.threshold = Some(f64::MIN_POSITIVE),
             _ => plain.push(argument),
         }
@@ -36,7 +39,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut plain = plain.into_iter();
     let (Some(path), Some(inputs), Some(output)) = (plain.next(), plain.next(), plain.next()) else {
         return Err(
-            "usage: scheme MODEL INPUTS.npy SCHEME.json [EXPORTED.onnx] [--preset mixed] [--weights pertensor] [--bias model]".into()
+            "usage: scheme MODEL INPUTS.npy SCHEME.json [EXPORTED.onnx] [--preset mixed] [--weights pertensor] [--bias model] \
+             [--model-type transformer]"
+                .into(),
         );
     };
     let model = Model::load(&std::fs::read(path)?, &NoExternalData)?;

@@ -334,53 +334,6 @@ pub fn arg_extreme(row: &[f32], least: bool, last: bool) -> usize {
     found.map_or(0, |(index, _)| index)
 }
 
-/// The extents of one product of two matrices of codes, `[rows, depth] × [depth, columns]`, all dense.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ProductExtents {
-    /// Rows of the result.
-    pub rows: usize,
-    /// Products a sum.
-    pub depth: usize,
-    /// Columns of the result.
-    pub columns: usize,
-}
-
-impl ProductExtents {
-    /// Depth up to which a sum of products of centred codes fits 32 bits.
-    pub const DEPTH_MAX: usize = i32::MAX as usize / (255 * 255);
-}
-
-/// Exact sums `Σ (a − zero_a)(b − zero_b)` of two matrices of codes that are both computed, handed out row by row.
-///
-/// # Panics
-///
-/// When a slice is too short, or the depth exceeds [`ProductExtents::DEPTH_MAX`].
-pub fn product_codes(
-    extents: ProductExtents,
-    (a, zero_a): (&[u8], u8),
-    (b, zero_b): (&[u8], u8),
-    sums: &mut Vec<i32>,
-    mut row_done: impl FnMut(usize, &[i32]),
-) {
-    let ProductExtents { rows, depth, columns } = extents;
-    assert!(depth <= ProductExtents::DEPTH_MAX, "a sum of {depth} products does not fit 32 bits");
-    sums.clear();
-    sums.resize(columns, 0);
-    if columns == 0 {
-        return;
-    }
-    for row in 0..rows {
-        sums.fill(0);
-        for (&left, right) in a[row * depth..][..depth].iter().zip(b.chunks_exact(columns)) {
-            let left = i32::from(left) - i32::from(zero_a);
-            for (sum, &right) in sums.iter_mut().zip(right) {
-                *sum += left * (i32::from(right) - i32::from(zero_b));
-            }
-        }
-        row_done(row, sums);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -412,18 +365,6 @@ mod tests {
         let of = |least, last| arg_extreme(&row, least, last);
         assert_eq!([of(false, false), of(false, true), of(true, false), of(true, true)], [2, 4, 3, 5]);
         assert_eq!(arg_extreme(&[f32::NAN], false, false), 0);
-    }
-
-    #[test]
-    fn a_product_of_codes_is_exact_at_its_extremes() {
-        let depth = ProductExtents::DEPTH_MAX;
-        let extents = ProductExtents { rows: 1, depth, columns: 2 };
-        let (a, b) = (vec![255u8; depth], [255u8, 0].repeat(depth));
-        let mut found = Vec::new();
-        product_codes(extents, (&a, 0), (&b, 0), &mut Vec::new(), |_, sums| found.extend_from_slice(sums));
-        assert_eq!(found, [255 * 255 * depth as i32, 0]);
-        product_codes(extents, (&a, 0), (&b, 255), &mut Vec::new(), |_, sums| found = sums.to_vec());
-        assert_eq!(found, [0, -255 * 255 * depth as i32]);
     }
 
     #[test]

@@ -63,6 +63,8 @@ fn dense_convolutions_equal_the_reference_over_random_geometries() {
         let mut epilogue = Epilogue::bias(&bias);
         if random.chance(2) {
             epilogue.residual = Some((&residual_values, residual));
+        } else {
+            epilogue.accumulate = random.chance(2);
         }
         if random.chance(2) {
             (epilogue.lo, epilogue.hi) = (0.0, 0.75);

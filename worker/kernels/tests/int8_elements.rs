@@ -4,8 +4,8 @@ mod support;
 
 use holdfast_kernels::Image;
 use holdfast_kernels::int8::{
-    AddU8, AverageCount, AverageOutput, Border, CodeParams, ConvGeometry, QuantizedOperand, add_u8, average_pool_u8,
-    copy_image, dequantize_u8_f32, fill_border, lookup_u8, max_pool_u8, quantize_f32_u8, reference,
+    AddU8, AverageCount, AverageOutput, Border, CodeParams, ConvGeometry, QuantizedOperand, Quantizer, add_u8,
+    average_pool_u8, copy_image, dequantize_u8_f32, fill_border, lookup_u8, max_pool_u8, quantize_f32_u8, reference,
 };
 use support::{Random, input_elements, isas, random_geometry, seed};
 
@@ -20,6 +20,35 @@ fn layouts(height: usize, width: usize, channels: usize) -> [Image; 3] {
 fn elements(image: &Image) -> impl Iterator<Item = usize> + '_ {
     (0..image.height)
         .flat_map(move |y| (0..image.width).flat_map(move |x| (0..image.channels).map(move |c| image.at(y, x) + c)))
+}
+
+#[test]
+fn quantization_by_a_product_gives_the_codes_of_a_division() {
+    let mut random = Random(seed(6));
+    for round in 0..300 {
+        let scale = match round % 4 {
+            0 => 0.5f32.powi(random.range(0, 20) as i32),
+            1 => 1e-12 * (1.0 + random.unit()),
+            _ => 0.001 + random.unit(),
+        };
+        let (lo, hi) = if round % 3 == 0 { (5, 200) } else { (0, 255) };
+        let params = CodeParams { scale, zero_point: (lo as usize + random.range(0, 190)) as u8, lo, hi };
+        // Floats at and around every half step, and some that are none or far beyond.
+        let mut input = vec![f32::NAN, f32::INFINITY, f32::NEG_INFINITY, 0.0, -0.0, f32::MAX, f32::MIN, 1e-45, -1e-39];
+        for half in (-520..520).map(|step| step as f32 * 0.5 * scale) {
+            let down = half.next_down();
+            input.extend([down.next_down(), down, half, half.next_up(), half.next_up().next_up()]);
+        }
+        input.extend((0..500).map(|_| (random.unit() - 0.5) * 600.0 * scale));
+        let image = Image::dense(1, 1, input.len());
+        let right: Vec<u8> = input.iter().map(|x| reference::quantize(*x, &params)).collect();
+        for isa in isas() {
+            let mut found = vec![0; input.len()];
+            Quantizer::new(params).run(isa, (&input, &image), (&mut found, &image));
+            let wrong = found.iter().zip(&right).position(|(found, right)| found != right);
+            assert_eq!(wrong.map(|at| (input[at], found[at], right[at])), None, "{isa} {params:?}");
+        }
+    }
 }
 
 #[test]

@@ -1,7 +1,8 @@
 //! The memory a plan runs in: aligned buffers with their fill, reused between values of one geometry.
 
-use holdfast_kernels::float::PackedF32;
+use super::general::Scratch;
 use holdfast_kernels::{Image, Isa};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 /// Bytes kernels like their rows to start at.
@@ -25,6 +26,13 @@ impl<T: Copy> Aligned<T> {
         let data = vec![value; len + SLACK + spare];
         let start = data.as_ptr().align_offset(ALIGNMENT).min(spare);
         Aligned { data, start, len: len + SLACK }
+    }
+
+    /// These elements, then as many of this value as make `len` of them and [`SLACK`] more.
+    pub fn of(values: &[T], len: usize, value: T) -> Aligned<T> {
+        let mut aligned = Aligned::filled(len.max(values.len()), value);
+        aligned.as_mut_slice()[..values.len()].copy_from_slice(values);
+        aligned
     }
 
     /// The elements, slack included.
@@ -111,8 +119,8 @@ impl BufferSpec {
 #[derive(Debug)]
 pub struct Arena {
     buffers: Vec<Buffer>,
-    /// Where right operands that are computed are packed.
-    scratch: Option<PackedF32>,
+    /// What instructions work in beside buffers.
+    scratch: Option<Scratch>,
     isa: Isa,
 }
 
@@ -125,6 +133,8 @@ pub enum Buffer {
     U8(Aligned<u8>),
     /// Integers.
     I64(Aligned<i64>),
+    /// A constant, which all plans of a graph have in common.
+    Constant(Stored),
 }
 
 /// A model input's buffer, to be written; integers of every width are 64 bits wide, truth values are 0 and 1.
@@ -137,32 +147,48 @@ pub enum PortBuffer<'a> {
 }
 
 /// A constant's elements as they lie in its buffer.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub enum Stored {
     /// Floats.
-    F32(Arc<Vec<f32>>),
+    F32(Arc<Aligned<f32>>),
     /// Integers.
-    I64(Arc<Vec<i64>>),
+    I64(Arc<Aligned<i64>>),
+}
+
+/// Most constants of two plans are one and the same, which is seen without looking at their elements.
+impl PartialEq for Stored {
+    fn eq(&self, other: &Stored) -> bool {
+        match (self, other) {
+            (Stored::F32(a), Stored::F32(b)) => Arc::ptr_eq(a, b) || a.as_slice() == b.as_slice(),
+            (Stored::I64(a), Stored::I64(b)) => Arc::ptr_eq(a, b) || a.as_slice() == b.as_slice(),
+            (Stored::F32(_), Stored::I64(_)) | (Stored::I64(_), Stored::F32(_)) => false,
+        }
+    }
 }
 
 impl Arena {
-    /// Allocates and fills everything a plan needs.
-    pub fn new(specs: &[BufferSpec], isa: Isa) -> Arena {
+    /// Allocates and fills everything a plan needs beside its constants.
+    pub fn new(specs: &[BufferSpec], constants: &[(BufferId, Stored)], isa: Isa) -> Arena {
+        let constants: HashMap<BufferId, &Stored> = constants.iter().map(|(id, stored)| (*id, stored)).collect();
         let make = |spec: &BufferSpec| match spec.kind {
             BufferKind::F32 => Buffer::F32(Aligned::filled(spec.elements, 0.0)),
             BufferKind::U8 { fill } => Buffer::U8(Aligned::filled(spec.elements, fill)),
             BufferKind::I64 => Buffer::I64(Aligned::filled(spec.elements, 0)),
         };
-        Arena { buffers: specs.iter().map(make).collect(), scratch: None, isa }
+        let buffers = specs.iter().enumerate().map(|(index, spec)| match constants.get(&BufferId(index)) {
+            Some(stored) => Buffer::Constant((*stored).clone()),
+            None => make(spec),
+        });
+        Arena { buffers: buffers.collect(), scratch: None, isa }
     }
 
-    /// Takes the packing space out, to be written while buffers are read.
-    pub fn take_scratch(&mut self) -> PackedF32 {
-        self.scratch.take().unwrap_or_else(|| PackedF32::empty(self.isa))
+    /// Takes the working space out, to be written while buffers are read.
+    pub fn take_scratch(&mut self) -> Scratch {
+        self.scratch.take().unwrap_or_else(|| Scratch::new(self.isa))
     }
 
-    /// Puts the packing space back.
-    pub fn put_scratch(&mut self, scratch: PackedF32) {
+    /// Puts the working space back.
+    pub fn put_scratch(&mut self, scratch: Scratch) {
         self.scratch = Some(scratch);
     }
 
@@ -194,7 +220,8 @@ impl Arena {
     pub fn f32(&self, id: BufferId) -> &[f32] {
         match &self.buffers[id.0] {
             Buffer::F32(data) => data.as_slice(),
-            Buffer::U8(_) | Buffer::I64(_) => &[],
+            Buffer::Constant(Stored::F32(data)) => data.as_slice(),
+            Buffer::U8(_) | Buffer::I64(_) | Buffer::Constant(Stored::I64(_)) => &[],
         }
     }
 
@@ -202,7 +229,7 @@ impl Arena {
     pub fn u8(&self, id: BufferId) -> &[u8] {
         match &self.buffers[id.0] {
             Buffer::U8(data) => data.as_slice(),
-            Buffer::F32(_) | Buffer::I64(_) => &[],
+            Buffer::F32(_) | Buffer::I64(_) | Buffer::Constant(_) => &[],
         }
     }
 
@@ -210,7 +237,8 @@ impl Arena {
     pub fn i64(&self, id: BufferId) -> &[i64] {
         match &self.buffers[id.0] {
             Buffer::I64(data) => data.as_slice(),
-            Buffer::F32(_) | Buffer::U8(_) => &[],
+            Buffer::Constant(Stored::I64(data)) => data.as_slice(),
+            Buffer::F32(_) | Buffer::U8(_) | Buffer::Constant(Stored::F32(_)) => &[],
         }
     }
 
@@ -219,16 +247,7 @@ impl Arena {
         match &mut self.buffers[id.0] {
             Buffer::F32(data) => PortBuffer::F32(data.as_mut_slice()),
             Buffer::I64(data) => PortBuffer::I64(data.as_mut_slice()),
-            Buffer::U8(_) => PortBuffer::F32(&mut []),
-        }
-    }
-
-    /// Writes a constant.
-    pub fn store(&mut self, id: BufferId, stored: &Stored) {
-        match (&mut self.buffers[id.0], stored) {
-            (Buffer::F32(data), Stored::F32(values)) => data.as_mut_slice()[..values.len()].copy_from_slice(values),
-            (Buffer::I64(data), Stored::I64(values)) => data.as_mut_slice()[..values.len()].copy_from_slice(values),
-            _ => unreachable!("a constant lies in a buffer of its own kind"),
+            Buffer::U8(_) | Buffer::Constant(_) => PortBuffer::F32(&mut []),
         }
     }
 }

@@ -1,11 +1,12 @@
 //! What the plans of all candidates share, so that one takes microseconds to prepare: packed weights, lists of moves.
 
-use super::layout::Placement;
-use super::rearrange::Rearrangement;
+use super::buffer::Stored;
+use super::layout::{Layout, Placement};
+use super::rearrange::{Matrices, Rearrangement};
 use holdfast_common::Digest;
-use holdfast_common::graph::OpId;
+use holdfast_common::graph::{OpId, TensorId};
 use holdfast_kernels::float::PackedF32;
-use holdfast_kernels::int8::{PackedDepthwise, PackedWeights};
+use holdfast_kernels::int8::{CodeParams, PackedDepthwise, PackedWeights, Quantizer};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -44,12 +45,21 @@ type Composed = (usize, usize, usize);
 /// The composition, and the two lists, kept so that no others come to have their addresses.
 type Composition = (Arc<Rearrangement>, [Arc<Rearrangement>; 2]);
 
+/// A list of moves by its address, and the extents of the matrices it makes.
+type Viewed = (usize, [usize; 2]);
+
+/// Where the matrices come from, if at constant distances, and the list, kept so that no other comes to have its address.
+type View = (Option<Arc<Matrices>>, Arc<Rearrangement>);
+
 /// What has been packed and listed for one graph on one instruction set.
 #[derive(Debug, Default)]
 pub struct PackedCache {
     packed: Mutex<HashMap<Key, Arc<Packed>>>,
     moves: Mutex<HashMap<MovesKey, Arc<Rearrangement>>>,
     composed: Mutex<HashMap<Composed, Composition>>,
+    views: Mutex<HashMap<Viewed, View>>,
+    constants: Mutex<HashMap<(TensorId, Layout), Stored>>,
+    quantizers: Mutex<HashMap<(u32, [u8; 3]), Quantizer>>,
 }
 
 impl PackedCache {
@@ -79,6 +89,40 @@ impl PackedCache {
         }
         let moves = Arc::new(list()?);
         Ok(Arc::clone(lock(&self.moves).entry(key).or_insert(moves)))
+    }
+
+    /// The quantizer of these quant params, checked now if it was not before.
+    pub fn quantizer(&self, params: CodeParams) -> Quantizer {
+        let key = (params.scale.to_bits(), [params.zero_point, params.lo, params.hi]);
+        if let Some(known) = lock(&self.quantizers).get(&key) {
+            return *known;
+        }
+        let quantizer = Quantizer::new(params);
+        *lock(&self.quantizers).entry(key).or_insert(quantizer)
+    }
+
+    /// A constant of the model in a layout, laid out now if it was not before.
+    pub fn constant(&self, tensor: TensorId, layout: Layout, lay_out: impl FnOnce() -> Stored) -> Stored {
+        if let Some(known) = lock(&self.constants).get(&(tensor, layout)) {
+            return known.clone();
+        }
+        let stored = lay_out();
+        lock(&self.constants).entry((tensor, layout)).or_insert(stored).clone()
+    }
+
+    /// Where moves take matrices of these extents from; found out now if it was not before.
+    pub fn view(
+        &self,
+        moves: &Arc<Rearrangement>,
+        extents: [usize; 2],
+        find: impl FnOnce() -> Option<Matrices>,
+    ) -> Option<Arc<Matrices>> {
+        let key = (Arc::as_ptr(moves) as usize, extents);
+        if let Some((known, _)) = lock(&self.views).get(&key) {
+            return known.clone();
+        }
+        let view = (find().map(Arc::new), Arc::clone(moves));
+        lock(&self.views).entry(key).or_insert(view).0.clone()
     }
 
     /// What `first` and then `second` do, when `first` makes this input of `second`; composed now if it was not before.

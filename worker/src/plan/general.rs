@@ -2,11 +2,12 @@
 //! activations.
 
 use super::buffer::{Arena, BufferId};
+use super::chain::Slots;
 use holdfast_common::graph::{DataType, ReduceKind};
 use holdfast_kernels::float::recurrent::{self, Cell, CellWeights};
 use holdfast_kernels::float::{self, PackedF32, WeightLayout};
-use holdfast_kernels::general::{self, Comparison, IntBinary, IntWidth, ProductExtents, Selection, TupleSelection};
-use holdfast_kernels::int8::Requant;
+use holdfast_kernels::general::{self, Comparison, IntBinary, IntWidth, Selection, TupleSelection};
+use holdfast_kernels::int8::{Epilogue, ProductScratch, ProductShape, ProductU8U8, Requant, RightLayout};
 use holdfast_kernels::{ConvGeometry, Isa};
 
 /// One call.
@@ -174,10 +175,10 @@ pub enum General {
     ProductFloat(Products),
     /// Products of matrices of codes that are both computed.
     ProductCodes {
-        /// The matrices.
-        products: Products,
-        /// Zero points of the operands.
-        zero_points: [u8; 2],
+        /// Where the matrices of each product begin.
+        places: Vec<ProductPlace>,
+        /// Each product.
+        product: Box<ProductU8U8>,
         /// What comes out.
         finish: ProductFinish,
     },
@@ -250,60 +251,66 @@ pub enum IntUnary {
 /// A stack of matrix products of equal extents.
 #[derive(Debug, PartialEq)]
 pub struct Products {
-    /// Extents of each.
-    pub extents: ProductExtents,
-    /// Indices of the left and the right matrix of each product, in output order.
-    pub pairs: Vec<[usize; 2]>,
+    /// Extents of each and how its matrices lie.
+    pub shape: ProductShape,
+    /// Where the matrices of each begin.
+    pub places: Vec<ProductPlace>,
+}
+
+/// The first elements of the matrices of one product in their buffers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ProductPlace {
+    /// Of the left matrix.
+    pub left: usize,
+    /// Of the right matrix.
+    pub right: usize,
+    /// Of the result.
+    pub output: usize,
 }
 
 /// What comes out of a product of codes.
 #[derive(Debug, PartialEq)]
 pub enum ProductFinish {
-    /// Codes; the multiplier has one entry.
+    /// Codes; one multiplier a column.
     Codes(Requant),
     /// Floats.
     Float {
-        /// Product of the operands' scales.
-        scale: f32,
+        /// Product of the operands' scales, once a column.
+        scales: Vec<f32>,
     },
 }
 
+/// Space that instructions work in: where right operands that are computed are packed, and blocks of chains.
+#[derive(Debug)]
+pub struct Scratch {
+    /// Floats.
+    pub floats: PackedF32,
+    /// Codes.
+    pub codes: ProductScratch,
+    /// What lies between the steps of a chain.
+    pub blocks: Slots,
+}
+
+impl Scratch {
+    /// Holds nothing yet.
+    pub fn new(isa: Isa) -> Scratch {
+        Scratch { floats: PackedF32::empty(isa), codes: ProductScratch::default(), blocks: Slots::new() }
+    }
+}
+
 impl Products {
-    /// Elements of the left matrix, the right one and the result.
-    fn sizes(&self) -> [usize; 3] {
-        let ProductExtents { rows, depth, columns } = self.extents;
-        [rows * depth, depth * columns, rows * columns]
-    }
-
-    fn codes(
-        &self,
-        (a, zero_a): (&[u8], u8),
-        (b, zero_b): (&[u8], u8),
-        mut row_done: impl FnMut(std::ops::Range<usize>, &[i32]),
-    ) {
-        let [left_size, right_size, size] = self.sizes();
-        let columns = self.extents.columns;
-        let mut sums = Vec::new();
-        for (index, [left, right]) in self.pairs.iter().enumerate() {
-            let a = &a[left * left_size..][..left_size];
-            let b = &b[right * right_size..][..right_size];
-            general::product_codes(self.extents, (a, zero_a), (b, zero_b), &mut sums, |row, sums| {
-                let at = index * size + row * columns;
-                row_done(at..at + columns, sums);
-            });
-        }
-    }
-
     fn floats(&self, isa: Isa, a: &[f32], b: &[f32], scratch: &mut PackedF32, output: &mut [f32]) {
-        let [left_size, right_size, size] = self.sizes();
-        let ProductExtents { rows, depth, columns } = self.extents;
-        let geometry = ConvGeometry::matrix(rows, depth, columns, depth, columns);
+        let ProductShape { rows, depth, columns, left_stride, right, output_stride } = self.shape;
+        let geometry = ConvGeometry::matrix(rows, depth, columns, left_stride, output_stride);
+        let (layout, stride) = match right {
+            (RightLayout::DepthMajor, stride) => (WeightLayout::DepthMajor, stride),
+            (RightLayout::ColumnMajor, stride) => (WeightLayout::OutputMajor, stride),
+        };
         let bias = vec![0.0; columns];
         let epilogue = float::Epilogue::bias(&bias);
-        for ([left, right], output) in self.pairs.iter().zip(output.chunks_exact_mut(size.max(1))) {
-            let a = &a[left * left_size..][..left_size];
-            let b = &b[right * right_size..][..right_size];
-            float::gemm_f32(isa, &geometry, a, b, WeightLayout::DepthMajor, columns, scratch, &epilogue, output);
+        for place in &self.places {
+            let (a, b, output) = (&a[place.left..], &b[place.right..], &mut output[place.output..]);
+            float::gemm_f32(isa, &geometry, a, b, layout, stride, scratch, &epilogue, output);
         }
     }
 }
@@ -358,7 +365,7 @@ impl General {
         isa: Isa,
         arena: &Arena,
         inputs: &[BufferId],
-        scratch: &mut PackedF32,
+        scratch: &mut Scratch,
         output: &mut [f32],
     ) -> Result<(), IndexFault> {
         let floats = |input: usize| arena.f32(inputs[input]);
@@ -404,13 +411,17 @@ impl General {
                     *to = value as f32;
                 }
             }
-            General::ProductFloat(products) => products.floats(isa, floats(0), floats(1), scratch, output),
-            General::ProductCodes { products, zero_points: [a, b], finish: ProductFinish::Float { scale } } => {
-                products.codes((arena.u8(inputs[0]), *a), (arena.u8(inputs[1]), *b), |range, sums| {
-                    for (to, &sum) in output[range].iter_mut().zip(sums) {
-                        *to = sum as f32 * scale;
-                    }
-                });
+            General::ProductFloat(products) => {
+                products.floats(isa, floats(0), floats(1), &mut scratch.floats, output);
+            }
+            General::ProductCodes { places, product, finish: ProductFinish::Float { scales } } => {
+                let (a, b) = (arena.u8(inputs[0]), arena.u8(inputs[1]));
+                let (lo, hi) = (f32::NEG_INFINITY, f32::INFINITY);
+                for place in places {
+                    let epilogue =
+                        Epilogue::F32 { scale: scales, shift: None, lo, hi, output: &mut output[place.output..] };
+                    product.run(&a[place.left..], &b[place.right..], &mut scratch.codes, epilogue);
+                }
             }
             other => unreachable!("{other:?} writes no floats"),
         }
@@ -422,14 +433,21 @@ impl General {
     /// # Errors
     ///
     /// The index that is out of range.
-    pub fn write_codes(&self, arena: &Arena, inputs: &[BufferId], output: &mut [u8]) -> Result<(), IndexFault> {
+    pub fn write_codes(
+        &self,
+        arena: &Arena,
+        inputs: &[BufferId],
+        scratch: &mut Scratch,
+        output: &mut [u8],
+    ) -> Result<(), IndexFault> {
         let codes = |input: usize| arena.u8(inputs[input]);
         match self {
             General::Gather { .. } => self.gather(codes(0), arena.i64(inputs[1]), output),
-            General::ProductCodes { products, zero_points: [a, b], finish: ProductFinish::Codes(requant) } => {
-                products.codes((codes(0), *a), (codes(1), *b), |range, sums| {
-                    requant.apply(sums, &mut output[range]);
-                });
+            General::ProductCodes { places, product, finish: ProductFinish::Codes(requant) } => {
+                for place in places {
+                    let epilogue = Epilogue::U8 { requant, output: &mut output[place.output..] };
+                    product.run(&codes(0)[place.left..], &codes(1)[place.right..], &mut scratch.codes, epilogue);
+                }
                 Ok(())
             }
             other => unreachable!("{other:?} writes no codes"),

@@ -2,14 +2,15 @@
 
 use super::buffer::{Arena, Buffer, BufferId, BufferKind, BufferSpec};
 use super::cache::Packed;
-use super::general::{General, IndexFault};
+use super::chain::Chain;
+use super::general::{General, IndexFault, Scratch};
 use super::part::{FloatPart, Int8Finish, Int8Part};
 use super::rearrange::Rearrangement;
 use holdfast_common::graph::{OpId, ReduceKind};
-use holdfast_kernels::float::{self, Binary, Blend, Divisor, PackedF32, Right, Unary, math};
+use holdfast_kernels::float::{self, Binary, Blend, Divisor, Right, Unary, math};
 use holdfast_kernels::int8::{
-    AddU8, AverageCount, AverageOutput, CodeParams, Epilogue, Int8Error, add_u8, average_pool_u8, dequantize_u8_f32,
-    max_pool_u8, quantize_f32_u8,
+    AddU8, AverageCount, AverageOutput, CodeParams, Epilogue, Int8Error, Quantizer, add_u8, average_pool_u8,
+    dequantize_u8_f32, max_pool_u8,
 };
 use holdfast_kernels::{ConvGeometry, Image, Isa};
 use std::sync::Arc;
@@ -25,9 +26,11 @@ pub struct Instruction {
     pub inputs: Vec<BufferId>,
     /// Buffer written.
     pub output: BufferId,
+    /// Further buffers written, by chains that hand on several results.
+    pub more: Vec<BufferId>,
     /// The geometry whose border must be filled first, because other geometries share the output's buffer.
     pub border: Option<BufferSpec>,
-    /// The operations it carries out: one, or one and the addition it has taken over.
+    /// The operations it carries out: one, or all that it has taken over.
     pub operations: Vec<OpId>,
 }
 
@@ -125,7 +128,7 @@ pub enum Kernel {
     /// Floats to codes.
     Quantize {
         /// Quant params.
-        params: CodeParams,
+        quantizer: Quantizer,
         /// Floats.
         input: Image,
         /// Codes.
@@ -224,6 +227,8 @@ pub enum Kernel {
     },
     /// An operation on whole row-major tensors.
     General(General),
+    /// Neighbouring operations on the rows of one tensor.
+    Chain(Chain),
 }
 
 impl Instruction {
@@ -262,6 +267,7 @@ impl Instruction {
             Kernel::Softmax { .. } => "softmax",
             Kernel::LayerNorm { .. } => "layer_norm",
             Kernel::Resize { .. } => "resize",
+            Kernel::Chain(_) => "chain",
         }
     }
 
@@ -273,13 +279,42 @@ impl Instruction {
     pub fn run(&self, arena: &mut Arena) -> Result<(), IndexFault> {
         let mut output = arena.take(self.output);
         let mut scratch = arena.take_scratch();
-        let result = self.write(arena, &mut scratch, &mut output);
+        let result = match &self.kernel {
+            Kernel::Chain(chain) => {
+                let mut more: Vec<Buffer> = self.more.iter().map(|id| arena.take(*id)).collect();
+                let mut outputs: Vec<&mut Buffer> = std::iter::once(&mut output).chain(&mut more).collect();
+                chain.run(self.isa, arena, &self.inputs, &mut scratch.blocks, &mut outputs);
+                more.into_iter().zip(&self.more).for_each(|(buffer, id)| arena.put(*id, buffer));
+                Ok(())
+            }
+            _ => self.write(arena, &mut scratch, &mut output),
+        };
         arena.put_scratch(scratch);
         arena.put(self.output, output);
         result
     }
 
-    fn write(&self, arena: &Arena, scratch: &mut PackedF32, output: &mut Buffer) -> Result<(), IndexFault> {
+    /// Which input is added to a convolution's result.
+    pub fn residual_input(&self) -> Option<usize> {
+        let adds = matches!(self.kernel, Kernel::ConvInt8 { .. } | Kernel::ConvFloat { .. }) && self.inputs.len() == 2;
+        adds.then_some(1)
+    }
+
+    /// Lets the residual of a convolution lie in its output; false where no kernel reads it there.
+    pub fn accumulate(&mut self) -> bool {
+        match &mut self.kernel {
+            Kernel::ConvInt8 { parts, .. } if parts.len() == 1 => parts[0].accumulate(),
+            Kernel::ConvFloat { parts, .. } if parts.len() == 1 => parts[0].accumulate(),
+            _ => false,
+        }
+    }
+
+    /// All buffers written.
+    pub fn outputs(&self) -> impl Iterator<Item = &BufferId> {
+        std::iter::once(&self.output).chain(&self.more)
+    }
+
+    fn write(&self, arena: &Arena, scratch: &mut Scratch, output: &mut Buffer) -> Result<(), IndexFault> {
         match (output, &self.kernel) {
             (Buffer::F32(data), kernel) => {
                 if let Some(spec) = &self.border {
@@ -295,7 +330,7 @@ impl Instruction {
                     spec.fill_border(*fill, data.as_mut_slice());
                 }
                 if let Kernel::General(general) = kernel {
-                    return general.write_codes(arena, &self.inputs, data.as_mut_slice());
+                    return general.write_codes(arena, &self.inputs, scratch, data.as_mut_slice());
                 }
                 self.write_codes(arena, data.as_mut_slice());
             }
@@ -306,6 +341,7 @@ impl Instruction {
                 rearrangement.apply(|input| arena.i64(self.inputs[input]), *fill as i64, data.as_mut_slice());
             }
             (Buffer::I64(_), other) => unreachable!("{other:?} writes no integers"),
+            (Buffer::Constant(_), other) => unreachable!("{other:?} writes no constants"),
         }
         Ok(())
     }
@@ -318,7 +354,10 @@ impl Instruction {
                 for (index, part) in parts.iter().enumerate() {
                     let epilogue = match &part.finish {
                         Int8Finish::Codes(requant) => Epilogue::U8 { requant, output: &mut *output },
-                        Int8Finish::Add { requant, add, residual } => Epilogue::U8Add {
+                        Int8Finish::Add { requant, add, in_place: true, .. } => {
+                            Epilogue::U8Accumulate { requant, add, output: &mut *output }
+                        }
+                        Int8Finish::Add { requant, add, residual, in_place: false } => Epilogue::U8Add {
                             requant,
                             add,
                             residual: codes(1),
@@ -341,8 +380,8 @@ impl Instruction {
                 let target = AverageOutput::U8 { params, output };
                 checked(average_pool_u8(isa, geometry, *count, (codes(0), input.scale, input.zero_point), target));
             }
-            Kernel::Quantize { params, input, output: image } => {
-                quantize_f32_u8(isa, params, (arena.f32(self.inputs[0]), input), (output, image));
+            Kernel::Quantize { quantizer, input, output: image } => {
+                quantizer.run(isa, (arena.f32(self.inputs[0]), input), (output, image));
             }
             Kernel::Rearrange { rearrangement, fill } => {
                 rearrangement.apply(codes, *fill as u8, output);
@@ -357,16 +396,17 @@ impl Instruction {
         match &self.kernel {
             Kernel::ConvInt8 { parts, packed } => {
                 for (index, part) in parts.iter().enumerate() {
-                    let Int8Finish::Float { scales, lo, hi } = &part.finish else {
+                    let Int8Finish::Float { scales, shift, lo, hi } = &part.finish else {
                         unreachable!("lowering gives codes a code buffer")
                     };
-                    let epilogue = Epilogue::F32 { scale: scales, lo: *lo, hi: *hi, output: &mut *output };
+                    let shift = shift.as_deref();
+                    let epilogue = Epilogue::F32 { scale: scales, shift, lo: *lo, hi: *hi, output: &mut *output };
                     part.run(packed, index, arena.u8(self.inputs[0]), epilogue);
                 }
             }
             Kernel::ConvFloat { parts, packed } => {
                 for (index, part) in parts.iter().enumerate() {
-                    let residual = part.residual.map(|image| (floats(1), image));
+                    let residual = part.residual.filter(|_| !part.in_place).map(|image| (floats(1), image));
                     part.run(packed, index, floats(0), residual, output);
                 }
             }
@@ -492,7 +532,8 @@ fn for_each_row<const N: usize>(images: &[Image; N], mut run: impl FnMut([usize;
     }
 }
 
-fn reduce_row(isa: Isa, kind: ReduceKind, row: &[f32]) -> f32 {
+/// One row reduced to one element.
+pub fn reduce_row(isa: Isa, kind: ReduceKind, row: &[f32]) -> f32 {
     match kind {
         ReduceKind::Mean => float::mean(isa, row),
         ReduceKind::Sum => float::sum(isa, row),

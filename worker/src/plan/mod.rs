@@ -4,6 +4,7 @@
 
 mod buffer;
 mod cache;
+mod chain;
 mod general;
 mod instruction;
 mod layout;
@@ -233,7 +234,7 @@ impl Plan {
         mut write: impl FnMut(&Port, PortBuffer<'_>) -> Result<(), E>,
         compute: impl FnOnce(&mut Arena) -> Result<R, E>,
     ) -> Result<R, E> {
-        self.with_arena(|arena| {
+        self.with_arena(true, |arena| {
             for port in &self.inputs {
                 write(port, arena.port(port.buffer))?;
             }
@@ -273,9 +274,10 @@ impl Plan {
         )
     }
 
-    /// Bytes one thread's arena takes.
+    /// Bytes one thread's arena takes, the constants left out, which all plans of a graph share.
     pub fn arena_bytes(&self) -> usize {
-        self.buffers.iter().map(BufferSpec::bytes).sum()
+        let constants = self.constants.iter().map(|(buffer, _)| self.buffers[buffer.0].bytes());
+        self.buffers.iter().map(BufferSpec::bytes).sum::<usize>() - constants.sum::<usize>()
     }
 
     /// The operations that are computed on codes.

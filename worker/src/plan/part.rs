@@ -18,11 +18,15 @@ pub enum Int8Finish {
         add: AddU8,
         /// Where the residual lies.
         residual: Image,
+        /// Whether it lies in the output, so that nothing else is read.
+        in_place: bool,
     },
     /// Floats.
     Float {
         /// Input scale × weight scale, per output channel.
         scales: Vec<f32>,
+        /// Added to the scaled sum, per output channel.
+        shift: Option<Vec<f32>>,
         /// Lower bound.
         lo: f32,
         /// Upper bound.
@@ -70,6 +74,8 @@ pub struct FloatPart {
     bias: Vec<f32>,
     /// Where the residual (the second input buffer) lies.
     pub residual: Option<Image>,
+    /// Whether it lies in the output, so that nothing else is read.
+    pub in_place: bool,
     lo: f32,
     hi: f32,
 }
@@ -94,11 +100,30 @@ impl FloatPart {
             Packed::FloatDepthwise(weights) => FloatWindow::Depthwise(DepthwiseF32::new(isa, geometry, weights)?),
             _ => FloatWindow::Dense(ConvF32::new(isa, geometry)?),
         };
-        Ok(FloatPart { window, bias, residual, lo, hi })
+        Ok(FloatPart { window, bias, residual, in_place: false, lo, hi })
+    }
+}
+
+impl FloatPart {
+    /// Lets the residual lie in the output; false where no kernel reads it there.
+    pub fn accumulate(&mut self) -> bool {
+        self.in_place = self.residual.is_some() && matches!(self.window, FloatWindow::Dense(_));
+        self.in_place
     }
 }
 
 impl Int8Part {
+    /// Lets the residual lie in the output; false where there is none.
+    pub fn accumulate(&mut self) -> bool {
+        match &mut self.finish {
+            Int8Finish::Add { in_place, .. } => {
+                *in_place = true;
+                true
+            }
+            Int8Finish::Codes(_) | Int8Finish::Float { .. } => false,
+        }
+    }
+
     /// Runs on the weights of the group `index`.
     pub fn run(&self, packed: &Packed, index: usize, input: &[u8], epilogue: Epilogue<'_>) {
         match (&self.window, packed) {
@@ -121,7 +146,8 @@ impl FloatPart {
         residual: Option<(&[f32], Image)>,
         output: &mut [f32],
     ) {
-        let epilogue = float::Epilogue { bias: &self.bias, residual, lo: self.lo, hi: self.hi };
+        let accumulate = self.in_place;
+        let epilogue = float::Epilogue { bias: &self.bias, residual, accumulate, lo: self.lo, hi: self.hi };
         match (&self.window, packed) {
             (FloatWindow::Dense(conv), Packed::Float(weights)) => conv.run(&weights[index], input, &epilogue, output),
             (FloatWindow::Depthwise(conv), _) => conv.run(input, &epilogue, output),

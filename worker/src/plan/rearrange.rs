@@ -26,7 +26,48 @@ pub struct Rearrangement {
     pub fills: Vec<(u32, u32, i32)>,
 }
 
+/// Matrices of equal extents that lie in a buffer at constant distances of their rows and columns.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Matrices {
+    /// Elements from a row to the next and from a column to the next.
+    pub steps: [usize; 2],
+    /// First element of each.
+    pub bases: Vec<usize>,
+}
+
 impl Rearrangement {
+    /// Where the moves take matrices of these extents from, which their result, of so many elements, is row-major one
+    /// after another; `None` where they lie at no constant distances, or come from elsewhere than the first input.
+    pub fn matrices(&self, elements: usize, [rows, columns]: [usize; 2]) -> Option<Matrices> {
+        let from_first = self.fills.is_empty() && self.runs.iter().all(|run| run.input == 0);
+        if !from_first || rows < 2 || columns < 2 || !elements.is_multiple_of(rows * columns) {
+            return None;
+        }
+        let mut origin = vec![usize::MAX; elements];
+        for run in &self.runs {
+            let (mut source, mut target) = (run.source as usize, run.target as usize);
+            for _ in 0..run.len {
+                origin[target] = source;
+                source = source.wrapping_add_signed(run.source_step as isize);
+                target = target.wrapping_add_signed(run.target_step as isize);
+            }
+        }
+        let first = *origin.first()?;
+        let steps = [origin[columns].checked_sub(first)?, origin[1].checked_sub(first)?];
+        let mut bases = Vec::with_capacity(elements / (rows * columns));
+        for matrix in origin.chunks_exact(rows * columns) {
+            let base = matrix[0];
+            for (row, values) in matrix.chunks_exact(columns).enumerate() {
+                let expected = (0..columns).map(|column| base + row * steps[0] + column * steps[1]);
+                if !values.iter().copied().eq(expected) {
+                    return None;
+                }
+            }
+            bases.push(base);
+        }
+        Some(Matrices { steps, bases })
+    }
+
     /// Moves everything; `inputs` gives the elements of the input with an index.
     pub fn apply<'a, T: Copy + 'a>(&self, inputs: impl Fn(usize) -> &'a [T], fill: T, output: &mut [T]) {
         for &(first, len, step) in &self.fills {
@@ -119,6 +160,21 @@ impl Recorder {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn turned_and_interleaved_matrices_are_recognised() {
+        let listed = |source: &dyn Fn(usize, usize, usize) -> usize| {
+            let mut recorder = Recorder::default();
+            let places = (0..3).flat_map(|m| (0..4).flat_map(move |r| (0..5).map(move |c| (m, r, c))));
+            places.enumerate().for_each(|(target, (m, r, c))| recorder.copy(0, source(m, r, c), target));
+            recorder.finish().matrices(60, [4, 5])
+        };
+        let heads = listed(&|matrix, row, column| row * 15 + matrix * 5 + column);
+        assert_eq!(heads, Some(Matrices { steps: [15, 1], bases: vec![0, 5, 10] }));
+        let turned = listed(&|matrix, row, column| matrix * 20 + column * 4 + row);
+        assert_eq!(turned, Some(Matrices { steps: [1, 4], bases: vec![0, 20, 40] }));
+        assert_eq!(listed(&|matrix, row, column| if row == 3 { 0 } else { matrix * 20 + row * 5 + column }), None);
+    }
 
     #[test]
     fn neighbouring_moves_become_runs_and_move_the_same() {

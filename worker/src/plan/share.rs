@@ -11,6 +11,9 @@ use super::{Finished, Plan, PlanError, Port, PortBuffer};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+/// Memory that the branches of one bundle keep from sample to sample, a thread; more of them allocate theirs again.
+const BRANCH_BYTES: usize = 192 << 20;
+
 /// Where a branch leaves the trunk, and what it takes along.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fork {
@@ -36,8 +39,8 @@ enum Content {
     Input(usize),
     /// The constant of this position in the plan's own list.
     Constant(usize),
-    /// What the instruction of this position made.
-    Made(usize),
+    /// What the instruction of this position made, and which of its results.
+    Made(usize, usize),
 }
 
 impl Plan {
@@ -55,8 +58,8 @@ impl Plan {
             if !alike || !same_call(mine, other) {
                 break;
             }
-            own[mine.output.0] = Content::Made(index);
-            theirs[other.output.0] = Content::Made(index);
+            mine.outputs().enumerate().for_each(|(which, output)| own[output.0] = Content::Made(index, which));
+            other.outputs().enumerate().for_each(|(which, output)| theirs[output.0] = Content::Made(index, which));
             history.push((own.clone(), theirs.clone()));
         }
         // The trunk may have put something else where a value lay that only the branch still needs; then the branch
@@ -85,7 +88,9 @@ impl Plan {
         let mut needed: BTreeSet<BufferId> =
             self.outputs.iter().chain(&self.observed).map(|port| port.buffer).collect();
         for instruction in self.instructions[from..].iter().rev() {
-            needed.remove(&instruction.output);
+            instruction.outputs().for_each(|output| {
+                needed.remove(output);
+            });
             needed.extend(&instruction.inputs);
         }
         needed
@@ -107,12 +112,13 @@ impl Plan {
         let mut order: Vec<usize> = (0..branches.len()).collect();
         order.sort_by_key(|branch| branches[*branch].1.shared);
         self.execute(write, |trunk| {
-            let mut done = 0;
+            let (mut done, mut kept) = (0, 0);
             for branch in order {
                 let (plan, fork) = &branches[branch];
                 run(&self.instructions[done..fork.shared], trunk)?;
                 done = fork.shared;
-                plan.with_arena(|arena| {
+                kept += plan.arena_bytes();
+                plan.with_arena(kept <= BRANCH_BYTES, |arena| {
                     fork.copies.iter().for_each(|(from, to)| arena.copy(*to, trunk, *from));
                     run(&plan.instructions[done..], arena)?;
                     read(Some(branch), &Finished { plan, arena })
@@ -126,18 +132,14 @@ impl Plan {
         })
     }
 
-    /// Lends a free arena, or a new one, and keeps it afterwards.
-    pub(super) fn with_arena<R>(&self, work: impl FnOnce(&mut Arena) -> R) -> R {
+    /// Lends a free arena, or a new one, and keeps it afterwards if it is to.
+    pub(super) fn with_arena<R>(&self, keep: bool, work: impl FnOnce(&mut Arena) -> R) -> R {
         let kept = self.arenas.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).pop();
-        let mut arena = kept.unwrap_or_else(|| {
-            let mut arena = Arena::new(&self.buffers, self.isa);
-            for (buffer, values) in &self.constants {
-                arena.store(*buffer, values);
-            }
-            arena
-        });
+        let mut arena = kept.unwrap_or_else(|| Arena::new(&self.buffers, &self.constants, self.isa));
         let result = work(&mut arena);
-        self.arenas.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).push(arena);
+        if keep {
+            self.arenas.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).push(arena);
+        }
         result
     }
 

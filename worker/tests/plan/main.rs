@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+mod chains;
 mod defects;
 mod int8;
 mod moves;

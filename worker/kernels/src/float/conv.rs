@@ -23,6 +23,8 @@ pub struct Epilogue<'a> {
     pub bias: &'a [f32],
     /// Added after the bias: a buffer and where its image (of the output's extents) lies in it.
     pub residual: Option<(&'a [f32], Image)>,
+    /// Whether what the output holds is the residual; only dense convolutions, without another one.
+    pub accumulate: bool,
     /// `y = if y > lo { y } else { lo }`; negative infinity keeps everything but NaN, which becomes `lo`.
     pub lo: f32,
     /// `y = if y < hi { y } else { hi }`.
@@ -32,12 +34,13 @@ pub struct Epilogue<'a> {
 impl<'a> Epilogue<'a> {
     /// A bias and nothing else.
     pub fn bias(bias: &'a [f32]) -> Epilogue<'a> {
-        Epilogue { bias, residual: None, lo: f32::NEG_INFINITY, hi: f32::INFINITY }
+        Epilogue { bias, residual: None, accumulate: false, lo: f32::NEG_INFINITY, hi: f32::INFINITY }
     }
 
     /// Asserts that bias and residual fit an output image.
     pub(super) fn check(&self, output: &Image) {
         assert_eq!(self.bias.len(), output.channels, "one bias an output channel");
+        assert!(!(self.accumulate && self.residual.is_some()), "one residual at a time");
         if let Some((values, image)) = &self.residual {
             let (height, width, channels) = (image.height, image.width, image.channels);
             assert_eq!((height, width, channels), (output.height, output.width, output.channels), "residual extents");
@@ -213,7 +216,8 @@ impl<'a> Tile<'a> {
         let output_origin = output[g.output.offset..].as_mut_ptr();
         let (residual_origin, residual) = match &epilogue.residual {
             Some((values, image)) => (values[image.offset..].as_ptr(), *image),
-            None => (std::ptr::null(), g.output),
+            // Every element of the output is read, if at all, right before it is written.
+            None => (output_origin.cast_const(), g.output),
         };
         Tile {
             tiles,
@@ -239,7 +243,7 @@ impl<'a> Tile<'a> {
                 bias: epilogue.bias.as_ptr(),
                 lo: epilogue.lo,
                 hi: epilogue.hi,
-                residual: epilogue.residual.map(|_| [residual_origin; ROWS_MAX]),
+                residual: (epilogue.accumulate || epilogue.residual.is_some()).then_some([residual_origin; ROWS_MAX]),
                 output: [output_origin; ROWS_MAX],
             },
             scratch: Scratch([0.0; ROWS_MAX * COLUMNS_MAX]),

@@ -286,6 +286,8 @@ pub fn binary(isa: Isa, op: Binary, left: &[f32], right: Right<'_>, output: &mut
     assert_eq!(left.len(), output.len(), "an elementwise output has as many elements as its left operand");
     check_right(left.len(), &right);
     match right {
+        // What the power of 2 is defined as, without the logarithms of the others.
+        Right::Scalar(2.0) if op == Binary::Pow => zip(isa, Mul {}, left, left, output),
         Right::Same(values) => with_binary!(op, function => zip(isa, function, left, values, output)),
         Right::Scalar(value) => with_binary!(op, function => zip_scalar(isa, function, left, value, output)),
         Right::Channels(values) => with_binary!(op, function => zip_channels(isa, function, left, values, output)),

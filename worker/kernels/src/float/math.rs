@@ -36,15 +36,27 @@ fn polynomial<const N: usize>(x: f32, c: [f32; N]) -> f32 {
 pub fn exp(x: f32) -> f32 {
     let x = if x > 89.0 { 89.0 } else { x };
     let x = if x < -104.0 { -104.0 } else { x };
+    let (value, exponent) = exp_parts(x);
+    // Two factors, because 2^n itself may lie outside the normal range where the result does not.
+    let half = exponent >> 1;
+    value * power_of_two(half) * power_of_two(exponent.wrapping_sub(half))
+}
+
+/// [`exp`] for -80..=80, where neither the argument has to be bounded nor the power of two taken apart.
+#[inline(always)]
+fn exp_within(x: f32) -> f32 {
+    let (value, exponent) = exp_parts(x);
+    value * power_of_two(exponent)
+}
+
+/// e^x as a number near 1 and an exponent of 2.
+#[inline(always)]
+fn exp_parts(x: f32) -> (f32, i32) {
     let shifted = x.mul_add(std::f32::consts::LOG2_E, ROUND);
     let n = shifted - ROUND;
     let r = n.mul_add(-LN2_LO, n.mul_add(-LN2_HI, x));
     let tail = polynomial(r, [0.5, 0.16666515, 0.041666377, 0.008369394, 0.0013942922]);
-    let value = 1.0 + (r * r).mul_add(tail, r);
-    // Two factors, because 2^n itself may lie outside the normal range where the result does not.
-    let exponent = shifted.to_bits().wrapping_sub(ROUND.to_bits()) as i32;
-    let half = exponent >> 1;
-    value * power_of_two(half) * power_of_two(exponent.wrapping_sub(half))
+    (1.0 + (r * r).mul_add(tail, r), shifted.to_bits().wrapping_sub(ROUND.to_bits()) as i32)
 }
 
 /// The natural logarithm, at most 2 ulp off; NaN below zero, negative infinity at zero.
@@ -107,7 +119,7 @@ pub fn tanh(x: f32) -> f32 {
     let s = x * x;
     let near = (x * s).mul_add(polynomial(s, [-0.33333313, 0.13332434, -0.053835195, 0.02099723, -0.006164225]), x);
     let bounded = if a > 10.0 { 10.0 } else { a };
-    let far = 1.0 - 2.0 / (exp(bounded + bounded) + 1.0);
+    let far = 1.0 - 2.0 / (exp_within(bounded + bounded) + 1.0);
     (if a < 0.5625 { near } else { far }).copysign(x)
 }
 
@@ -128,7 +140,7 @@ pub fn erf(x: f32) -> f32 {
         t,
         [0.00017587456, -1.1295208, -0.6333349, -0.10829354, 0.02512824, -0.004174444, 0.00043516562, -2.1156147e-05],
     );
-    let far = (1.0 - exp(log_complement)).copysign(x);
+    let far = (1.0 - exp_within(log_complement)).copysign(x);
     if a < 0.92 { near } else { far }
 }
 
@@ -375,4 +387,18 @@ pub fn pow(x: f32, y: f32) -> f32 {
     let value = if y == 2.0 { x * x } else { value };
     let value = if x.is_nan() | y.is_nan() { f32::NAN } else { value };
     if (y == 0.0) | (x == 1.0) { 1.0 } else { value }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_bounded_exponential_has_the_bits_of_the_general_one() {
+        for step in -800_000..=800_000 {
+            let x = step as f32 * 1e-4;
+            assert_eq!(exp_within(x).to_bits(), exp(x).to_bits(), "{x}");
+        }
+        assert!(exp_within(f32::NAN).is_nan());
+    }
 }

@@ -88,16 +88,19 @@ pub(super) fn lesser(a: f32, b: f32) -> f32 {
 }
 
 /// The tree: the upper half of the partials is combined onto the lower half until one is left.
-#[inline]
+#[inline(always)]
 pub(super) fn fold(mut partials: [f32; PARTIALS], combine: impl Fn(f32, f32) -> f32) -> f32 {
-    let mut width = PARTIALS / 2;
-    while width > 0 {
-        for i in 0..width {
-            partials[i] = combine(partials[i], partials[i + width]);
-        }
-        width /= 2;
+    // Spelled out, so that each halving compiles to one vector operation.
+    for i in 0..8 {
+        partials[i] = combine(partials[i], partials[i + 8]);
     }
-    partials[0]
+    for i in 0..4 {
+        partials[i] = combine(partials[i], partials[i + 4]);
+    }
+    for i in 0..2 {
+        partials[i] = combine(partials[i], partials[i + 2]);
+    }
+    combine(partials[0], partials[1])
 }
 
 per_register! {
@@ -117,6 +120,54 @@ per_register! {
             }
         }
         values.len() / PARTIALS * PARTIALS
+    }
+
+    /// [`softmax_rows`] in one function, because rows are often so short that calls count.
+    unsafe fn softmax_body<V>(row_len: usize, input: &[f32], output: &mut [f32]) {
+        let registers = PARTIALS / V::LANES;
+        for (from, to) in input.chunks_exact(row_len).zip(output.chunks_exact_mut(row_len)) {
+            // SAFETY: reads stay within whole blocks of a row; the partials are sixteen.
+            unsafe {
+                let mut high = [V::splat(f32::NEG_INFINITY); REGISTERS_MAX];
+                let blocks = from.chunks_exact(PARTIALS);
+                let rest = blocks.remainder();
+                for block in blocks {
+                    for register in 0..registers {
+                        high[register] = V::load(block.as_ptr().add(register * V::LANES)).greater(high[register]);
+                    }
+                }
+                let mut highs = [0.0; PARTIALS];
+                for register in 0..registers {
+                    high[register].store(highs.as_mut_ptr().add(register * V::LANES));
+                }
+                for (high, &value) in highs.iter_mut().zip(rest) {
+                    *high = greater(value, *high);
+                }
+                let greatest = fold(highs, |low, high| greater(high, low));
+                for (to, &x) in to.iter_mut().zip(from) {
+                    *to = math::exp(x - greatest);
+                }
+                let mut sums = [V::zero(); REGISTERS_MAX];
+                let blocks = to.chunks_exact(PARTIALS);
+                let rest = blocks.remainder();
+                for block in blocks {
+                    for register in 0..registers {
+                        sums[register] = sums[register].add(V::load(block.as_ptr().add(register * V::LANES)));
+                    }
+                }
+                let mut partials = [0.0; PARTIALS];
+                for register in 0..registers {
+                    sums[register].store(partials.as_mut_ptr().add(register * V::LANES));
+                }
+                for (partial, &value) in partials.iter_mut().zip(rest) {
+                    *partial += value;
+                }
+                let factor = 1.0 / fold(partials, |low, high| low + high);
+                for x in to {
+                    *x *= factor;
+                }
+            }
+        }
     }
 
     /// Sums the products of whole blocks of sixteen into the partials; returns the elements done.
@@ -174,11 +225,8 @@ pub fn softmax_rows(isa: Isa, row_len: usize, input: &[f32], output: &mut [f32])
     if row_len == 0 {
         return;
     }
-    for (from, to) in input.chunks_exact(row_len).zip(output.chunks_exact_mut(row_len)) {
-        exponentials(isa, max(isa, from), from, to);
-        let factor = 1.0 / sum(isa, to);
-        scale(isa, factor, to);
-    }
+    // SAFETY: the slices are whole; the instruction set is `per_register`'s to prove.
+    unsafe { softmax_body(isa, row_len, input, output) };
 }
 
 /// Log-softmax of each row of `row_len` values: `y = (x - max) - log(sum of exp(x - max))`.
@@ -235,12 +283,6 @@ per_isa! {
     fn exponentials(shift: f32, input: &[f32], output: &mut [f32]) {
         for (to, &x) in output.iter_mut().zip(input) {
             *to = math::exp(x - shift);
-        }
-    }
-
-    fn scale(factor: f32, data: &mut [f32]) {
-        for x in data {
-            *x *= factor;
         }
     }
 

@@ -16,10 +16,13 @@ fn tap(g: &ConvGeometry, [y, x, kh, kw]: [usize; 4], channel: usize) -> usize {
     g.input.at(down, right) - g.pad_top * g.input.row_stride - g.pad_left * g.input.pixel_stride + channel
 }
 
-fn finish(sum: f32, epilogue: &Epilogue<'_>, y: usize, x: usize, channel: usize) -> f32 {
+fn finish(sum: f32, epilogue: &Epilogue<'_>, old: f32, y: usize, x: usize, channel: usize) -> f32 {
     let mut value = sum + epilogue.bias[channel];
     if let Some((values, image)) = epilogue.residual {
         value += values[image.at(y, x) + channel];
+    }
+    if epilogue.accumulate {
+        value += old;
     }
     math::clamp(value, epilogue.lo, epilogue.hi)
 }
@@ -41,7 +44,8 @@ pub fn conv(g: &ConvGeometry, weights: &[f32], input: &[f32], epilogue: &Epilogu
                         }
                     }
                 }
-                output[g.output.at(y, x) + n] = finish(sum, epilogue, y, x, n);
+                let to = &mut output[g.output.at(y, x) + n];
+                *to = finish(sum, epilogue, *to, y, x, n);
             }
         }
     }
@@ -62,7 +66,8 @@ pub fn depthwise(g: &ConvGeometry, weights: &[f32], input: &[f32], epilogue: &Ep
                         sum = input[tap(g, [y, x, kh, kw], c)].mul_add(weight, sum);
                     }
                 }
-                output[g.output.at(y, x) + c] = finish(sum, epilogue, y, x, c);
+                let to = &mut output[g.output.at(y, x) + c];
+                *to = finish(sum, epilogue, *to, y, x, c);
             }
         }
     }

@@ -1,13 +1,13 @@
 //! Dense convolution and matrix product, u8 x s8: walks pixels and panels and hands tiles to the microkernels.
 
 use super::arch::{
-    Accumulate, Depth, MAX_PANEL, MAX_TILE, MAX_TILE_ROWS, PanelParams, Scratch, Span, SpanU8, Spans, Stores, Tile,
+    Accumulate, Depth, MAX_TILE, MAX_TILE_ROWS, PanelParams, Scratch, Span, SpanU8, Spans, Stores, Tile,
 };
 use super::epilogue::Codes;
 use super::geometry::check_image;
 use super::pack::{Line, Panel};
 use super::{AddU8, ConvGeometry, DepthRuns, Epilogue, INPUT_SLACK, Int8Error, K_GROUP, PackedWeights};
-use crate::{Image, Isa};
+use crate::{Image, Isa, float};
 use std::ops::Range;
 
 /// Above this many bytes of weights a layer walks all its pixels once a panel, so that weights are read once;
@@ -113,23 +113,27 @@ impl ConvU8S8 {
         );
         let bounded = |requant: &super::Requant| !proven_to_convert(&weights.magnitude, bias, requant.multiplier());
         let sink = Sink::new(epilogue, &geometry.output, bounded);
-        self.walk(weights, input, bias, &sink);
+        if !self.walk(weights, input, bias, &sink) {
+            sink.shift_stored(self.isa, &geometry.output);
+        }
     }
 
-    fn walk(&self, weights: &PackedWeights, input: &[u8], bias: &[i32], sink: &Sink<'_>) {
+    /// Returns whether the sink's shift has been added.
+    fn walk(&self, weights: &PackedWeights, input: &[u8], bias: &[i32], sink: &Sink<'_>) -> bool {
         let pixels = self.geometry.output.pixels();
         let streamed = size_of_val(weights.lines.as_slice()) > STREAMED_WEIGHT_BYTES;
         let input_step = self.geometry.stride_w * self.geometry.input.pixel_stride;
         let blocks = (BLOCK_BYTES / (BLOCK_PIXELS * input_step).max(1)).max(1);
         let block = if streamed { pixels } else { blocks * BLOCK_PIXELS };
         let span_pixels = self.span_pixels(weights, sink);
+        let mut shifted = true;
 
         let mut scratch = Scratch([0; MAX_TILE]);
-        let mut params = PanelParams { bias: [0; MAX_PANEL], multiplier: [0.0; MAX_PANEL] };
+        let mut params = PanelParams::NEUTRAL;
         for done in (0..pixels).step_by(block) {
             let block = done..(done + block).min(pixels);
             for panel in &weights.panels {
-                params.load(panel, bias, sink.multiplier());
+                params.load(panel, bias, sink);
                 let lines = weights.lines[panel.line..].as_ptr();
                 let finish =
                     panel.kernel.spans.as_ref().and_then(|spans| SpanFinish::choose(spans, sink, weights.groups));
@@ -138,11 +142,13 @@ impl ConvU8S8 {
                         self.spans(panel, &finish, span_pixels, block.clone(), (input, lines), sink, &params);
                     }
                     (None, _) | (_, None) => {
+                        shifted = false;
                         self.tiles(panel, block.clone(), (input, lines), sink, &params, &mut scratch);
                     }
                 }
             }
         }
+        shifted
     }
 
     /// How many pixels at a constant distance follow each other, where the span functions apply and pay.
@@ -189,13 +195,14 @@ impl ConvU8S8 {
                     input: input.as_ptr().wrapping_add(self.input_element(y, x)),
                     input_step: geometry.stride_w * geometry.input.pixel_stride,
                     output: sink.output(geometry.output.at(y, x) + panel.first),
-                    output_step: geometry.output.pixel_stride,
+                    output_step: geometry.output.pixel_stride * sink.element_bytes(),
                     residual,
                     residual_step,
                     pixels,
                     channels: panel.channels,
                     codes: finish.codes,
                     add: finish.add,
+                    bounds: finish.bounds,
                 };
                 // SAFETY: as for the two halves in `tiles`; `span_pixels` says that these pixels are at a constant
                 // distance, `bounded` that the sums convert.
@@ -248,18 +255,30 @@ struct SpanFinish<'a> {
     mr: usize,
     codes: &'a Codes,
     add: &'a AddU8,
+    bounds: (f32, f32),
 }
 
 impl<'a> SpanFinish<'a> {
     /// `None` where the sink or the kernel has no span functions.
     fn choose(spans: &Spans, sink: &'a Sink<'_>, groups: usize) -> Option<SpanFinish<'a>> {
+        let mut bounds = (f32::NEG_INFINITY, f32::INFINITY);
         let (functions, shallow_groups, codes, add) = match sink {
             Sink::U8 { bounded: false, codes, .. } => (spans.u8, SHALLOW_GROUPS, codes, &AddU8::NOTHING),
             Sink::Add { bounded: false, codes, add, .. } => (spans.add, SHALLOW_ADD_GROUPS, codes, *add),
-            Sink::U8 { bounded: true, .. } | Sink::Add { bounded: true, .. } | Sink::F32 { .. } => return None,
+            Sink::F32 { bounds: all, .. } => {
+                bounds = *all;
+                (spans.f32, SHALLOW_GROUPS, &Codes::NOTHING, &AddU8::NOTHING)
+            }
+            Sink::U8 { bounded: true, .. } | Sink::Add { bounded: true, .. } => return None,
         };
         let mr = if groups <= shallow_groups { spans.shallow_rows } else { functions.len() };
-        (!functions.is_empty() && groups <= spans.groups_max).then_some(SpanFinish { functions, mr, codes, add })
+        (!functions.is_empty() && groups <= spans.groups_max).then_some(SpanFinish {
+            functions,
+            mr,
+            codes,
+            add,
+            bounds,
+        })
     }
 }
 
@@ -286,10 +305,13 @@ pub(crate) fn proven_to_convert(magnitude: &[f32], bias: &[i32], multiplier: &[f
 }
 
 impl PanelParams {
-    fn load(&mut self, panel: &Panel, bias: &[i32], multiplier: &[f32]) {
+    fn load(&mut self, panel: &Panel, bias: &[i32], sink: &Sink<'_>) {
         let channels = panel.first..panel.first + panel.channels;
         self.bias[..panel.channels].copy_from_slice(&bias[channels.clone()]);
-        self.multiplier[..panel.channels].copy_from_slice(&multiplier[channels]);
+        self.multiplier[..panel.channels].copy_from_slice(&sink.multiplier()[channels.clone()]);
+        if let Sink::F32 { shift: Some(shift), .. } = sink {
+            self.shift[..panel.channels].copy_from_slice(&shift[channels]);
+        }
         self.bias[panel.channels..].fill(0);
         self.multiplier[panel.channels..].fill(0.0);
     }
@@ -326,6 +348,7 @@ pub(crate) enum Sink<'a> {
     },
     F32 {
         multiplier: &'a [f32],
+        shift: Option<&'a [f32]>,
         bounds: (f32, f32),
         output: *mut f32,
     },
@@ -373,10 +396,26 @@ impl<'a> Sink<'a> {
                     output: output.as_mut_ptr(),
                 }
             }
-            Epilogue::F32 { scale, lo, hi, output } => {
+            Epilogue::U8Accumulate { requant, add, output } => {
+                fits(output.len());
+                per_channel(requant.multiplier());
+                let output = output.as_mut_ptr();
+                // Every element of the output is read right before it is written.
+                Sink::Add {
+                    multiplier: requant.multiplier(),
+                    codes: requant.codes(),
+                    bounded: bounded(requant) || !add.converts(),
+                    add,
+                    residual: output.cast_const(),
+                    image: *out,
+                    output,
+                }
+            }
+            Epilogue::F32 { scale, shift, lo, hi, output } => {
                 fits(output.len());
                 per_channel(scale);
-                Sink::F32 { multiplier: scale, bounds: (lo, hi), output: output.as_mut_ptr() }
+                shift.inspect(|shift| per_channel(shift));
+                Sink::F32 { multiplier: scale, shift, bounds: (lo, hi), output: output.as_mut_ptr() }
             }
         }
     }
@@ -384,6 +423,26 @@ impl<'a> Sink<'a> {
     pub(crate) fn multiplier(&self) -> &'a [f32] {
         match self {
             Sink::U8 { multiplier, .. } | Sink::Add { multiplier, .. } | Sink::F32 { multiplier, .. } => multiplier,
+        }
+    }
+
+    /// Bytes of an output element.
+    fn element_bytes(&self) -> usize {
+        match self {
+            Sink::U8 { .. } | Sink::Add { .. } => 1,
+            Sink::F32 { .. } => size_of::<f32>(),
+        }
+    }
+
+    /// Adds the shift, and clamps, where the stores of tiles have written plain products.
+    pub(crate) fn shift_stored(&self, isa: Isa, image: &Image) {
+        let Sink::F32 { shift: Some(shift), bounds: (lo, hi), output, .. } = self else { return };
+        for (y, x) in (0..image.height).flat_map(|y| (0..image.width).map(move |x| (y, x))) {
+            // SAFETY: `new` checked that the image lies in the output, which this sink has borrowed; nothing else
+            // refers to it while this pixel is written.
+            let pixel = unsafe { std::slice::from_raw_parts_mut(output.add(image.at(y, x)), image.channels) };
+            float::binary_in_place(isa, float::Binary::Add, pixel, float::Right::Same(shift));
+            float::unary_in_place(isa, float::Unary::Clamp { lo: *lo, hi: *hi }, pixel);
         }
     }
 
@@ -415,7 +474,11 @@ impl<'a> Sink<'a> {
                 Sink::U8 { codes, bounded: true, .. } => (stores.u8)(tile, scratch, params, codes),
                 Sink::U8 { codes, bounded: false, .. } => (stores.u8_proven)(tile, scratch, params, codes),
                 Sink::Add { codes, add, .. } => (stores.add)(tile, scratch, params, codes, add),
-                Sink::F32 { bounds, .. } => (stores.f32)(tile, scratch, params, *bounds),
+                // What is to be shifted is clamped behind that.
+                Sink::F32 { shift: Some(_), .. } => {
+                    (stores.f32)(tile, scratch, params, (f32::NEG_INFINITY, f32::INFINITY));
+                }
+                Sink::F32 { shift: None, bounds, .. } => (stores.f32)(tile, scratch, params, *bounds),
             }
         }
     }
@@ -440,10 +503,7 @@ impl<'a> Cursor<'a> {
     fn fill(&mut self, tile: &mut Tile, input: *const u8, sink: &Sink<'_>) {
         let geometry = &self.conv.geometry;
         let input_step = geometry.stride_w * geometry.input.pixel_stride;
-        let output_step = match sink {
-            Sink::U8 { .. } | Sink::Add { .. } => geometry.output.pixel_stride,
-            Sink::F32 { .. } => geometry.output.pixel_stride * size_of::<f32>(),
-        };
+        let output_step = geometry.output.pixel_stride * sink.element_bytes();
         let mut row = 0;
         while row < tile.rows {
             let span = (geometry.output.width - self.x).min(tile.rows - row);

@@ -1,7 +1,7 @@
 //! Depthwise convolution, u8 x s8: every channel has its own filter and nothing is summed across channels.
 
 use super::arch::{
-    DepthwiseKernel, DepthwiseRows, DepthwiseShape, DepthwiseWindow, MAX_PANEL, MAX_TILE, PanelParams, Scratch, Tile,
+    DepthwiseKernel, DepthwiseRows, DepthwiseShape, DepthwiseWindow, MAX_TILE, PanelParams, Scratch, Tile,
     depthwise_kernels,
 };
 use super::conv::{Sink, proven_to_convert};
@@ -230,6 +230,7 @@ impl DepthwiseU8S8 {
         let bounded = |requant: &super::Requant| !proven_to_convert(&weights.magnitude, bias, requant.multiplier());
         let sink = Sink::new(epilogue, &geometry.output, bounded);
         self.walk(weights, input, bias, &sink);
+        sink.shift_stored(self.isa, &geometry.output);
     }
 
     fn walk(&self, weights: &PackedDepthwise, input: &[u8], bias: &[i32], sink: &Sink<'_>) {
@@ -238,7 +239,7 @@ impl DepthwiseU8S8 {
         // An even number, since row functions may compute two at once.
         let rows_a_block = (BLOCK_BYTES / row_bytes.max(1)).max(2) & !1;
         let mut scratch = Scratch([0; MAX_TILE]);
-        let mut params = PanelParams { bias: [0; MAX_PANEL], multiplier: [0.0; MAX_PANEL] };
+        let mut params = PanelParams::NEUTRAL;
         let mut tile = Tile::empty();
         for first_row in (0..geometry.output.height).step_by(rows_a_block) {
             let rows = first_row..(first_row + rows_a_block).min(geometry.output.height);

@@ -6,6 +6,7 @@
 use super::arch::element_kernels;
 use super::epilogue::{AddU8, Codes, clamp_f32};
 use super::layout::{assert_same_extents, for_each_run};
+use super::quantizer::Product;
 use crate::{Image, Isa};
 
 /// Scale, zero point and bounds of a code tensor that real numbers are quantized to.
@@ -44,6 +45,7 @@ type ScaleLoop = unsafe fn(&[i32], f32, (f32, f32), &mut [f32]);
 pub(crate) struct ElementKernels {
     pub name: &'static str,
     pub quantize: unsafe fn(&[f32], f32, &Codes, &mut [u8]),
+    pub quantize_by_product: unsafe fn(&[f32], &Product, &mut [u8]),
     pub dequantize: unsafe fn(&[u8], f32, u8, &mut [f32]),
     pub lookup: unsafe fn(&[u8; 256], &[u8], &mut [u8]),
     pub add: unsafe fn(&AddU8, &[u8], &[u8], &mut [u8]),
@@ -71,10 +73,16 @@ macro_rules! element_kernels_for {
         mod element_loops {
             use $crate::int8::elements::{self, PoolWindow};
             use $crate::int8::epilogue::{AddU8, Codes};
+            use $crate::int8::quantizer::{self, Product};
 
             $($attribute)*
             fn quantize(input: &[f32], scale: f32, codes: &Codes, output: &mut [u8]) {
                 elements::quantize_loop(input, scale, codes, output);
+            }
+
+            $($attribute)*
+            fn quantize_by_product(input: &[f32], product: &Product, output: &mut [u8]) {
+                quantizer::quantize_by_product_loop(input, product, output);
             }
 
             $($attribute)*
@@ -115,6 +123,7 @@ macro_rules! element_kernels_for {
             pub(super) static ELEMENTS: elements::ElementKernels = elements::ElementKernels {
                 name: $name,
                 quantize,
+                quantize_by_product,
                 dequantize,
                 lookup,
                 add,

@@ -147,10 +147,21 @@ pub enum Epilogue<'a> {
         /// The output buffer.
         output: &'a mut [u8],
     },
+    /// Codes of the convolution, then added to those that the output holds.
+    U8Accumulate {
+        /// How sums become the convolution's own codes.
+        requant: &'a Requant,
+        /// How those and the output's become output codes.
+        add: &'a AddU8,
+        /// The output buffer.
+        output: &'a mut [u8],
+    },
     /// Real numbers, for a consumer in float.
     F32 {
         /// Input scale x weight scale, one per output channel.
         scale: &'a [f32],
+        /// Added to the scaled sum, rounded by itself; one per output channel.
+        shift: Option<&'a [f32]>,
         /// Lower bound; negative infinity for none.
         lo: f32,
         /// Upper bound; infinity for none.
@@ -173,6 +184,9 @@ pub(crate) struct Codes {
 }
 
 impl Codes {
+    /// Stands where nothing becomes a code.
+    pub(crate) const NOTHING: Codes = Codes { zero_point: 0, lo: 0, hi: 255, min: 0.0, max: 255.0 };
+
     pub(crate) fn new(zero_point: u8, lo: u8, hi: u8) -> Codes {
         let zp = f32::from(zero_point);
         Codes { zero_point, lo, hi, min: f32::from(lo) - zp, max: f32::from(hi) - zp }

@@ -14,6 +14,8 @@ pub mod geometry;
 pub mod layout;
 pub mod pack;
 pub mod pool;
+pub mod product;
+pub mod quantizer;
 pub mod reference;
 
 pub(crate) use arch::Int8Kernel;
@@ -28,6 +30,8 @@ pub use error::Int8Error;
 pub use layout::{Border, copy_image, fill_border};
 pub use pack::{DepthRuns, PackedWeights, WeightShape};
 pub use pool::{AverageCount, AverageOutput, average_pool_u8, max_pool_u8};
+pub use product::{ProductScratch, ProductShape, ProductU8U8, RightLayout};
+pub use quantizer::Quantizer;
 
 /// Elements that must be readable behind the last one an operation addresses in an input buffer.
 ///

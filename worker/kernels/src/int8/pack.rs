@@ -75,54 +75,78 @@ impl PackedWeights {
         if weights.len() != expected {
             return Err(Int8Error::Length { what: "the weight tensor", expected, actual: weights.len() });
         }
-        let (run_count, run_length) = match runs {
-            DepthRuns::Taps => (shape.kernel_h * shape.kernel_w, shape.channels),
-            DepthRuns::Rows => (shape.kernel_h, shape.kernel_w * shape.channels),
-        };
+        let mut packed = PackedWeights::empty(isa);
+        packed.reshape(shape, runs, 0.0);
+        let (run_count, run_length) = runs_of(shape, runs);
         let run_groups = run_length.div_ceil(K_GROUP);
-        let groups = run_count * run_groups;
         let depth = run_count * run_length;
-
-        let kernels = gemm_kernels(isa);
-        let lanes = kernels[0].lanes;
-        let mut panels = Vec::new();
-        let mut line = 0;
-        let mut first = 0;
-        while first < shape.out_channels {
-            // The widest panels are the fastest, whatever they leave over.
-            let left = shape.out_channels - first;
-            let kernel = kernels[left.div_ceil(lanes).min(kernels.len()) - 1];
-            let channels = kernel.width().min(left);
-            panels.push(Panel { first, channels, kernel, line });
-            line += (groups * kernel.group_bytes()).div_ceil(size_of::<Line>());
-            first += channels;
-        }
-
-        let mut packed = vec![Line([0; 64]); line];
-        for panel in &panels {
+        let (panels, bytes) = packed.panels_and_bytes();
+        for panel in panels {
+            let bytes = &mut bytes[panel.line * size_of::<Line>()..];
             for column in 0..panel.channels {
                 let filter = &weights[(panel.first + column) * depth..][..depth];
                 for (index, &weight) in filter.iter().enumerate() {
                     let (run, within) = (index / run_length, index % run_length);
                     let group = run * run_groups + within / K_GROUP;
-                    let (byte, wide) = panel.kernel.weight_byte(group, column, within % K_GROUP);
-                    let mut put = |byte: usize, value: u8| packed[panel.line + byte / 64].0[byte % 64] = value;
-                    if wide {
-                        let [low, high] = i16::from(weight).to_le_bytes();
-                        put(byte, low);
-                        put(byte + 1, high);
-                    } else {
-                        put(byte, weight as u8);
-                    }
+                    panel.kernel.put_weight(bytes, (group, column, within % K_GROUP), weight);
                 }
             }
         }
-
         let filters = || (0..shape.out_channels).map(|n| &weights[n * depth..][..depth]);
-        let column_sums =
+        packed.column_sums =
             filters().map(|filter| filter.iter().fold(0i32, |sum, &w| sum.wrapping_add(i32::from(w)))).collect();
-        let magnitude = filters().map(magnitude_of).collect();
-        Ok(PackedWeights { isa, shape, runs, groups, panels, lines: packed, magnitude, column_sums })
+        packed.magnitude = filters().map(magnitude_of).collect();
+        Ok(packed)
+    }
+
+    /// Holds nothing yet.
+    pub(crate) fn empty(isa: Isa) -> PackedWeights {
+        let shape = WeightShape { out_channels: 0, kernel_h: 0, kernel_w: 0, channels: 0 };
+        PackedWeights {
+            isa,
+            shape,
+            runs: DepthRuns::Taps,
+            groups: 0,
+            panels: Vec::new(),
+            lines: Vec::new(),
+            magnitude: Vec::new(),
+            column_sums: Vec::new(),
+        }
+    }
+
+    /// Makes room for other weights, all zero where the shape is another one, without column sums; `magnitude` is every
+    /// filter's.
+    pub(crate) fn reshape(&mut self, shape: WeightShape, runs: DepthRuns, magnitude: f32) {
+        self.magnitude.clear();
+        self.magnitude.resize(shape.out_channels, magnitude);
+        if (shape, runs) == (self.shape, self.runs) {
+            return;
+        }
+        let (run_count, run_length) = runs_of(shape, runs);
+        (self.shape, self.runs, self.groups) = (shape, runs, run_count * run_length.div_ceil(K_GROUP));
+        let kernels = gemm_kernels(self.isa);
+        let lanes = kernels[0].lanes;
+        self.panels.clear();
+        let (mut line, mut first) = (0, 0);
+        while first < shape.out_channels {
+            // The widest panels are the fastest, whatever they leave over.
+            let left = shape.out_channels - first;
+            let kernel = kernels[left.div_ceil(lanes).min(kernels.len()) - 1];
+            let channels = kernel.width().min(left);
+            self.panels.push(Panel { first, channels, kernel, line });
+            line += (self.groups * kernel.group_bytes()).div_ceil(size_of::<Line>());
+            first += channels;
+        }
+        self.lines.clear();
+        self.lines.resize(line, Line([0; 64]));
+    }
+
+    /// The panels, and the bytes of their lines.
+    pub(crate) fn panels_and_bytes(&mut self) -> (&[Panel], &mut [u8]) {
+        let len = size_of_val(self.lines.as_slice());
+        // SAFETY: a line is 64 bytes without padding, so the lines are one initialised slice of bytes, borrowed once.
+        let bytes = unsafe { std::slice::from_raw_parts_mut(self.lines.as_mut_ptr().cast::<u8>(), len) };
+        (&self.panels, bytes)
     }
 
     /// Sum of each filter's weights: what a zero point of the input is multiplied with in the bias.
@@ -143,6 +167,14 @@ impl PackedWeights {
     /// Bytes held.
     pub fn bytes(&self) -> usize {
         size_of_val(self.lines.as_slice()) + (self.column_sums.len() + self.magnitude.len()) * 4
+    }
+}
+
+/// How many runs of depth there are, and how long each is.
+fn runs_of(shape: WeightShape, runs: DepthRuns) -> (usize, usize) {
+    match runs {
+        DepthRuns::Taps => (shape.kernel_h * shape.kernel_w, shape.channels),
+        DepthRuns::Rows => (shape.kernel_h, shape.kernel_w * shape.channels),
     }
 }
 

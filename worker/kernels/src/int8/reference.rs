@@ -1,7 +1,7 @@
 //! What every int8 kernel must compute, bit for bit: plain loops, one element at a time.
 
 use super::epilogue::clamp_f32;
-use super::{AverageCount, AverageOutput, CodeParams, Epilogue, Requant};
+use super::{AverageCount, AverageOutput, CodeParams, Epilogue, ProductShape, Requant};
 use crate::ConvGeometry;
 use crate::Image;
 
@@ -31,6 +31,23 @@ pub fn conv(geometry: &ConvGeometry, weights: &[i8], input: &[u8], bias: &[i32],
             }
         }
         sum
+    });
+}
+
+/// The product of two matrices of codes.
+pub fn product(
+    shape: &ProductShape,
+    (left, zero_left): (&[u8], u8),
+    (right, zero_right): (&[u8], u8),
+    epilogue: Epilogue<'_>,
+) {
+    let geometry = ConvGeometry::matrix(shape.rows, shape.depth, shape.columns, shape.left_stride, shape.output_stride);
+    sums(&geometry, epilogue, |_, row, column| {
+        (0..shape.depth).fold(0i32, |sum, k| {
+            let a = i32::from(left[row * shape.left_stride + k]) - i32::from(zero_left);
+            let b = i32::from(right[shape.right_element(k, column)]) - i32::from(zero_right);
+            sum.wrapping_add(a * b)
+        })
     });
 }
 
@@ -71,7 +88,15 @@ fn sums(geometry: &ConvGeometry, mut epilogue: Epilogue<'_>, sum: impl Fn(usize,
                         let other = residual[residual_image.at(y, x) + n];
                         output[to] = if add.conv_is_a { add.apply(code, other) } else { add.apply(other, code) };
                     }
-                    Epilogue::F32 { scale, lo, hi, output } => output[to] = clamp_f32(sum as f32 * scale[n], *lo, *hi),
+                    Epilogue::U8Accumulate { requant, add, output } => {
+                        let (code, other) = (code(requant, sum, n), output[to]);
+                        output[to] = if add.conv_is_a { add.apply(code, other) } else { add.apply(other, code) };
+                    }
+                    Epilogue::F32 { scale, shift, lo, hi, output } => {
+                        let value = sum as f32 * scale[n];
+                        let value = shift.map_or(value, |shift| value + shift[n]);
+                        output[to] = clamp_f32(value, *lo, *hi);
+                    }
                 }
             }
         }

@@ -63,9 +63,11 @@ pub enum Sink {
     U8,
     Add,
     F32,
+    Shifted,
+    Accumulate,
 }
 
-pub const SINKS: [Sink; 3] = [Sink::U8, Sink::Add, Sink::F32];
+pub const SINKS: [Sink; 5] = [Sink::U8, Sink::Add, Sink::F32, Sink::Shifted, Sink::Accumulate];
 
 /// The number of elements the input must hold for a geometry, slack included.
 pub fn input_elements(geometry: &ConvGeometry) -> usize {
@@ -156,10 +158,17 @@ impl Case {
                 });
                 Output::Codes(output)
             }
-            Sink::F32 => {
+            Sink::Accumulate => {
+                let mut output: Vec<u8> = (0..elements).map(|element| (element * 37) as u8).collect();
+                compute(Epilogue::U8Accumulate { requant: &self.requant, add: &self.add, output: &mut output });
+                Output::Codes(output)
+            }
+            Sink::F32 | Sink::Shifted => {
                 let mut output = vec![-123.25f32; elements];
                 let (lo, hi) = self.bounds;
-                compute(Epilogue::F32 { scale: &self.scale, lo, hi, output: &mut output });
+                let shift: Vec<f32> = self.bias.iter().map(|bias| *bias as f32 * 1e-3).collect();
+                let shift = matches!(sink, Sink::Shifted).then_some(shift.as_slice());
+                compute(Epilogue::F32 { scale: &self.scale, shift, lo, hi, output: &mut output });
                 Output::Floats(output.into_iter().map(f32::to_bits).collect())
             }
         }

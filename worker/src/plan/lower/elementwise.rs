@@ -2,7 +2,7 @@
 
 use super::{Builder, Form, Layout, Value};
 use crate::plan::PlanError;
-use crate::plan::buffer::{BufferKind, Stored};
+use crate::plan::buffer::{Aligned, BufferKind, Stored};
 use crate::plan::instruction::{Kernel, Operand};
 use holdfast_common::graph::{BinaryKind, OpId, TensorId, UnaryKind};
 use holdfast_kernels::Image;
@@ -74,6 +74,11 @@ impl Builder<'_> {
         let same = own == shape || (layout == Layout::RowMajor && significant(own) == significant(shape));
         let value = self.read_real(id, input, if same { layout } else { self.native[tensor.0] })?;
         Ok(if same { value } else { self.expanded(id, &value, BufferKind::F32, shape, layout) })
+    }
+
+    /// Whether an operand that is broadcast to this shape has one number a channel.
+    pub(super) fn is_one_a_channel(&self, tensor: TensorId, shape: &[usize], layout: Layout) -> bool {
+        matches!(self.small_form(tensor, shape, layout), Some(Small::Channels))
     }
 
     /// How an operand that is broadcast to this shape in this layout can be read as it is.
@@ -159,9 +164,8 @@ impl Builder<'_> {
             Some(beta) => self.real_in(beta, Layout::RowMajor)?.buffer,
             None => {
                 let (placement, elements) = crate::plan::Placement::new(&[len], Layout::RowMajor, [0; 4]);
-                // A buffer starts as zeros, and one that counts as constant stays so.
                 let zeros = self.allocate(crate::plan::buffer::BufferKind::F32, &placement, elements);
-                self.constants.push((zeros, Stored::F32(Arc::new(Vec::new()))));
+                self.constants.push((zeros, Stored::F32(Arc::new(Aligned::filled(elements, 0.0)))));
                 zeros
             }
         });

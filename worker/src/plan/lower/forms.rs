@@ -2,7 +2,7 @@
 
 use super::{Builder, Form, ParamsId, Value};
 use crate::plan::PlanError;
-use crate::plan::buffer::{BufferKind, Stored};
+use crate::plan::buffer::{Aligned, BufferKind, Stored};
 use crate::plan::instruction::Kernel;
 use crate::plan::layout::{Layout, Placement};
 use holdfast_common::graph::{DataType, OpId, TensorId};
@@ -41,7 +41,9 @@ impl Builder<'_> {
             return Err(PlanError::Scheme { problem });
         };
         let value = self.define_in(tensor, Form::Int, Layout::RowMajor);
-        self.constants.push((value.buffer, Stored::I64(Arc::new(values))));
+        let elements = self.specs[value.buffer.0].elements;
+        let lay_out = || Stored::I64(Arc::new(Aligned::of(&values, elements, 0)));
+        self.constants.push((value.buffer, self.cache.constant(tensor, Layout::RowMajor, lay_out)));
         Ok(value)
     }
 
@@ -101,8 +103,8 @@ impl Builder<'_> {
     fn other_constant(&mut self, tensor: TensorId, values: impl Iterator<Item = f32>, layout: Layout) -> Value {
         let (placement, elements) = Placement::new(self.shape(tensor), layout, [0; 4]);
         let buffer = self.allocate(BufferKind::F32, &placement, elements);
-        let mut stored = vec![0.0; elements];
-        placement.scatter(values, &mut stored);
+        let mut stored = Aligned::filled(elements, 0.0);
+        placement.scatter(values, stored.as_mut_slice());
         self.constants.push((buffer, Stored::F32(Arc::new(stored))));
         Value { buffer, placement }
     }
@@ -144,9 +146,13 @@ impl Builder<'_> {
                 });
             };
             let value = self.define_in(tensor, Form::Real, layout);
-            let mut stored = vec![0.0; self.specs[value.buffer.0].elements];
-            value.placement.scatter(array.iter().copied(), &mut stored);
-            self.constants.push((value.buffer, Stored::F32(Arc::new(stored))));
+            let elements = self.specs[value.buffer.0].elements;
+            let lay_out = || {
+                let mut stored = Aligned::filled(elements, 0.0);
+                value.placement.scatter(array.iter().copied(), stored.as_mut_slice());
+                Stored::F32(Arc::new(stored))
+            };
+            self.constants.push((value.buffer, self.cache.constant(tensor, layout, lay_out)));
             return Ok(value);
         }
         let other = other_layout(layout);
@@ -183,7 +189,7 @@ impl Builder<'_> {
         let source = self.real_in(tensor, layout)?;
         let value = self.define_in(tensor, form, layout);
         let kernel = Kernel::Quantize {
-            params: self.precision.get(id),
+            quantizer: self.cache.quantizer(self.precision.get(id)),
             input: source.placement.image,
             output: value.placement.image,
         };

@@ -101,6 +101,24 @@ impl Builder<'_> {
         (other != output && self.shape(other) == self.shape(output)).then(|| (reader, value.clone()))
     }
 
+    /// The addition of one constant a channel behind a product that makes floats: the addition and the constants.
+    pub(super) fn shift_behind(&self, id: OpId, layout: Layout) -> Option<(OpId, Vec<f32>)> {
+        let output = self.graph.op(id).outputs[0];
+        let (reader, input) = self.sole_reader(output)?;
+        let op = self.graph.op(reader);
+        let on_floats = !self.aside && (0..2).all(|input| self.precision.codes(reader, input).is_none());
+        let is_addition = matches!(op.kind, OpKind::Binary(BinaryKind::Add)) && on_floats;
+        if !is_addition || self.observed.contains(&output) || self.precision.weights(reader, 1 - input).is_some() {
+            return None;
+        }
+        let constant = op.inputs[1 - input];
+        let values = self.graph.tensor(constant).constant.as_ref()?.as_f32()?;
+        let shape = self.shape(output);
+        let channels = if layout == Layout::ChannelsLast { *shape.get(1)? } else { *shape.last()? };
+        let fits = self.shape(op.outputs[0]) == shape && values.len() == channels && channels > 1;
+        (fits && self.is_one_a_channel(constant, shape, layout)).then(|| (reader, values.iter().copied().collect()))
+    }
+
     /// The codes a tensor is wanted in, when nobody wants its floats.
     pub(super) fn only_codes(&self, tensor: TensorId) -> Option<ParamsId> {
         if self.aside { None } else { self.precision.sole_codes(self.graph, tensor) }

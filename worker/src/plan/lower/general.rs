@@ -4,11 +4,11 @@
 use super::{Builder, Form, Layout, Value};
 use crate::plan::PlanError;
 use crate::plan::buffer::BufferKind;
-use crate::plan::general::{General, IntUnary, ProductFinish, Products, int_width};
+use crate::plan::general::{General, IntUnary, ProductFinish, ProductPlace, Products, int_width};
 use crate::plan::instruction::Kernel;
 use holdfast_common::graph::{BinaryKind, DataType, OpId, TensorId, UnaryKind};
-use holdfast_kernels::general::{Comparison, IntBinary, IntWidth, ProductExtents, Selection};
-use holdfast_kernels::int8::Requant;
+use holdfast_kernels::general::{Comparison, IntBinary, IntWidth, Selection};
+use holdfast_kernels::int8::{ProductShape, ProductU8U8, Requant};
 
 impl Builder<'_> {
     /// Selection by indices that are computed.
@@ -129,14 +129,13 @@ impl Builder<'_> {
     pub(super) fn activation_product(&mut self, id: OpId) -> Result<(), PlanError> {
         let op = self.graph.op(id);
         let (left, right, output) = (op.inputs[0], op.inputs[1], op.outputs[0]);
-        let products = products(self.shape(left), self.shape(right));
-        let depth = products.extents.depth;
+        let Products { shape, places } = products(self.shape(left), self.shape(right));
         let codes = self.precision.codes(id, 0).zip(self.precision.codes(id, 1));
-        let Some((a_codes, b_codes)) = codes.filter(|_| depth <= ProductExtents::DEPTH_MAX) else {
+        let Some((a_codes, b_codes)) = codes.filter(|_| shape.depth <= ProductShape::DEPTH_MAX) else {
             let a = self.read_real(id, 0, Layout::RowMajor)?;
             let b = self.read_real(id, 1, Layout::RowMajor)?;
             let result = self.define_in(output, Form::Real, Layout::RowMajor);
-            let kernel = Kernel::General(General::ProductFloat(products));
+            let kernel = Kernel::General(General::ProductFloat(Products { shape, places }));
             self.emit(id, kernel, vec![a.buffer, b.buffer], result.buffer);
             return Ok(());
         };
@@ -147,15 +146,17 @@ impl Builder<'_> {
         let (form, finish) = match self.only_codes(output) {
             Some(codes) => {
                 let params = self.precision.get(codes);
-                let requant = Requant::new(vec![scale / params.scale], params.zero_point, params.lo, params.hi);
+                let multipliers = vec![scale / params.scale; shape.columns];
+                let requant = Requant::new(multipliers, params.zero_point, params.lo, params.hi);
                 let requant = requant.map_err(|error| self.unsupported(id, error.to_string()))?;
                 (Form::Codes(codes), ProductFinish::Codes(requant))
             }
-            None => (Form::Real, ProductFinish::Float { scale }),
+            None => (Form::Real, ProductFinish::Float { scales: vec![scale; shape.columns] }),
         };
+        let product = ProductU8U8::new(self.isa, shape, [a_params.zero_point, b_params.zero_point]);
+        let product = Box::new(product.map_err(|error| self.unsupported(id, error.to_string()))?);
         let result = self.define_in(output, form, Layout::RowMajor);
-        let zero_points = [a_params.zero_point, b_params.zero_point];
-        let kernel = Kernel::General(General::ProductCodes { products, zero_points, finish });
+        let kernel = Kernel::General(General::ProductCodes { places, product, finish });
         self.emit(id, kernel, vec![a.buffer, b.buffer], result.buffer);
         Ok(())
     }
@@ -202,7 +203,13 @@ fn products(left: &[usize], right: &[usize]) -> Products {
         };
         pairs = if a == 0 || b == 0 { Vec::new() } else { pairs.into_iter().flat_map(next).collect() };
     }
-    Products { extents: ProductExtents { rows, depth, columns }, pairs }
+    let place = |(index, [left, right]): (usize, [usize; 2])| ProductPlace {
+        left: left * rows * depth,
+        right: right * depth * columns,
+        output: index * rows * columns,
+    };
+    let places = pairs.into_iter().enumerate().map(place).collect();
+    Products { shape: ProductShape::dense(rows, depth, columns), places }
 }
 
 fn comparison(kind: BinaryKind) -> Option<Comparison> {
@@ -257,10 +264,14 @@ mod tests {
 
     #[test]
     fn stacks_of_matrices_broadcast_as_in_numpy() {
-        let of = |left: &[usize], right: &[usize]| products(left, right).pairs;
-        assert_eq!(of(&[2, 3], &[3, 4]), [[0, 0]]);
-        assert_eq!(of(&[2, 1, 2, 3], &[2, 3, 4]), [[0, 0], [0, 1], [1, 0], [1, 1]]);
-        assert_eq!(of(&[3], &[2, 3, 4]), [[0, 0], [0, 1]]);
+        let of = |left: &[usize], right: &[usize]| {
+            let places = products(left, right).places.into_iter();
+            places.map(|place| [place.left, place.right, place.output]).collect::<Vec<_>>()
+        };
+        assert_eq!(of(&[2, 3], &[3, 4]), [[0, 0, 0]]);
+        let pairs = [[0, 0, 0], [0, 12, 8], [6, 0, 16], [6, 12, 24]];
+        assert_eq!(of(&[2, 1, 2, 3], &[2, 3, 4]), pairs);
+        assert_eq!(of(&[3], &[2, 3, 4]), [[0, 0, 0], [0, 12, 4]]);
         assert!(of(&[0, 2, 3], &[1, 3, 4]).is_empty());
     }
 }

@@ -64,6 +64,13 @@ impl Slots {
         home
     }
 
+    /// Lets a value lie where another one lies that is read for the last time as it is made.
+    fn inherit(&mut self, from: BufferId, to: BufferId) {
+        if let Some(home) = self.home.get(&from).copied() {
+            self.home.insert(to, home);
+        }
+    }
+
     /// Which free buffer suits best: one of this geometry, else the smallest that is large enough, else the largest,
     /// which grows.
     fn choose(&self, spec: &BufferSpec) -> Option<usize> {
@@ -91,9 +98,11 @@ impl Builder<'_> {
             .chain(inputs.iter().chain(&outputs).chain(&observed).map(|port| port.buffer))
             .collect();
         self.compose_moves(&forever);
+        self.read_through_moves(&forever);
+        self.form_chains(&forever);
         let mut last_use = vec![0; self.specs.len()];
         for (index, instruction) in self.instructions.iter().enumerate() {
-            for buffer in instruction.inputs.iter().chain([&instruction.output]) {
+            for buffer in instruction.inputs.iter().chain(instruction.outputs()) {
                 last_use[buffer.0] = index;
             }
         }
@@ -104,11 +113,25 @@ impl Builder<'_> {
         for (index, instruction) in self.instructions.iter_mut().enumerate() {
             let virtual_inputs = instruction.inputs.clone();
             let virtual_output = instruction.output;
+            let inherited = instruction.residual_input().map(|input| virtual_inputs[input]).filter(|residual| {
+                let (from, to) = (&self.specs[residual.0], &self.specs[virtual_output.0]);
+                let alike = (from.image, from.elements) == (to.image, to.elements)
+                    && (from.kind == to.kind || (from.kind.is_like(to.kind) && !from.has_border()));
+                let last = last_use[residual.0] == index && !forever.contains(residual);
+                let elsewhere = virtual_inputs.iter().filter(|input| *input == residual).count() > 1;
+                alike && last && !elsewhere && !forever.contains(&virtual_output)
+            });
+            if let Some(residual) = inherited.filter(|_| instruction.accumulate()) {
+                slots.inherit(residual, virtual_output);
+            }
             instruction.output = slots.settle(virtual_output, &self.specs[virtual_output.0], false);
+            for more in &mut instruction.more {
+                *more = slots.settle(*more, &self.specs[more.0], false);
+            }
             let mut released = BTreeSet::new();
             for (slot, buffer) in instruction.inputs.iter_mut().zip(&virtual_inputs) {
                 *slot = slots.settle(*buffer, &self.specs[buffer.0], false);
-                if last_use[buffer.0] == index && !forever.contains(buffer) {
+                if last_use[buffer.0] == index && !forever.contains(buffer) && *slot != instruction.output {
                     released.insert(*slot);
                 }
             }

@@ -1,5 +1,6 @@
 //! Lowering: from graph and precision to instructions, with fusions, layouts and buffers decided.
 
+mod chains;
 mod compose;
 mod elementwise;
 mod forms;
@@ -11,6 +12,7 @@ mod pooling;
 mod product;
 mod spread;
 mod tensors;
+mod views;
 
 use super::buffer::{BufferId, BufferKind, BufferSpec, Stored};
 use super::instruction::{Instruction, Kernel};
@@ -197,7 +199,8 @@ impl Builder<'_> {
     }
 
     fn emit(&mut self, op: OpId, kernel: Kernel, inputs: Vec<BufferId>, output: BufferId) {
-        let instruction = Instruction { kernel, isa: self.isa, inputs, output, border: None, operations: vec![op] };
+        let instruction =
+            Instruction { kernel, isa: self.isa, inputs, output, more: Vec::new(), border: None, operations: vec![op] };
         self.instructions.push(instruction);
     }
 

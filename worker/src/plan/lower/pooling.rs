@@ -70,13 +70,14 @@ impl Builder<'_> {
         Ok(())
     }
 
-    /// Whether a mean runs over exactly the spatial axes of a channels-last tensor.
+    /// Whether a mean runs over exactly the spatial axes of a tensor that is made with channels last or read as codes.
     pub(super) fn is_spatial_mean(&self, id: OpId) -> bool {
         let op = self.graph.op(id);
         let shape = self.shape(op.inputs[0]);
         let spatial: Vec<usize> = (2..shape.len()).collect();
         matches!(&op.kind, OpKind::Reduce { kind: ReduceKind::Mean, axes, .. } if *axes == spatial)
             && can_be_channels_last(shape)
+            && (self.native[op.inputs[0].0] == Layout::ChannelsLast || self.precision.codes(id, 0).is_some())
     }
 
     pub(super) fn global_average(&mut self, id: OpId) -> Result<(), PlanError> {
@@ -212,6 +213,9 @@ impl Builder<'_> {
         };
         let kept: Vec<usize> = (0..shape.len()).filter(|axis| !axes.contains(axis)).collect();
         let permutation: Vec<usize> = kept.iter().chain(axes).copied().collect();
+        if permutation.is_sorted() && input.placement.layout == Layout::RowMajor {
+            return Ok(input.buffer);
+        }
         let permuted: Vec<usize> = permutation.iter().map(|axis| shape[*axis]).collect();
         let (placement, elements) = Placement::new(&permuted, Layout::RowMajor, [0; 4]);
         let buffer = self.allocate(kind, &placement, elements);

@@ -304,8 +304,15 @@ impl Builder<'_> {
         })?;
         let input = self.read_real(id, 0, window.layout)?;
         let input = self.spread_out(id, &input, BufferKind::F32, window.spread.as_ref())?;
-        let addition = if window.is_grouped() { None } else { self.float_add_behind(id, window.layout) };
-        let last = addition.as_ref().map_or(id, |(addition, _)| *addition);
+        let unbiased = self.graph.op(id).inputs.len() == 2 && bias.iter().all(|bias| *bias == 0.0);
+        let shift = if unbiased { self.shift_behind(id, window.layout) } else { None };
+        let (shifted, bias) = match &shift {
+            Some((addition, shift)) => (*addition, shift.clone()),
+            None => (id, bias.iter().map(|bias| bias * window.beta).collect()),
+        };
+        self.fused.extend(shift.map(|(addition, _)| addition));
+        let addition = if window.is_grouped() { None } else { self.float_add_behind(shifted, window.layout) };
+        let last = addition.as_ref().map_or(shifted, |(addition, _)| *addition);
         let (activation, clamp, output) = self.float_clamp_behind(last);
         self.fused.extend(activation);
         let residual = addition.map(|(addition, value)| {
@@ -313,7 +320,6 @@ impl Builder<'_> {
             (addition, value)
         });
         let result = self.define_in(output, Form::Real, window.layout);
-        let bias: Vec<f32> = bias.iter().map(|bias| bias * window.beta).collect();
         let image = residual.as_ref().map(|(_, value)| value.placement.image);
         let mut parts = Vec::new();
         for part in 0..window.parts() {
@@ -328,8 +334,9 @@ impl Builder<'_> {
         let mut inputs = vec![input.buffer];
         inputs.extend(residual.as_ref().map(|(_, value)| value.buffer));
         self.emit(id, Kernel::ConvFloat { parts, packed }, inputs, result.buffer);
-        if let (Some((addition, _)), Some(last)) = (residual, self.instructions.last_mut()) {
-            last.operations.push(addition);
+        if let Some(last) = self.instructions.last_mut() {
+            last.operations.extend((shifted != id).then_some(shifted));
+            last.operations.extend(residual.map(|(addition, _)| addition));
         }
         Ok(())
     }
@@ -390,9 +397,18 @@ impl Builder<'_> {
             .collect();
         let real_scales: Vec<f32> = scales.iter().map(|scale| x.scale * scale).collect();
         let (activation, clamp, output) = self.clamp_behind(id);
-        self.fused.extend(activation);
-        let Finish { result, part: finish, residual, addition } =
-            self.int8_finish(id, window, &real_scales, clamp, output)?;
+        let shift = if activation.is_none() && self.only_codes(output).is_none() {
+            self.shift_behind(id, window.layout)
+        } else {
+            None
+        };
+        let Finish { result, part: finish, residual, addition } = match shift {
+            Some((addition, shift)) => self.shifted_finish(window, &real_scales, addition, shift),
+            None => {
+                self.fused.extend(activation);
+                self.int8_finish(id, window, &real_scales, clamp, output)?
+            }
+        };
         let mut parts = Vec::new();
         for part in 0..window.parts() {
             let geometry = window.geometry(input.placement.image, result.placement.image, part);
@@ -411,6 +427,25 @@ impl Builder<'_> {
         Ok(())
     }
 
+    /// Floats of an int8 product with the addition behind it, and the clamp behind that.
+    fn shifted_finish<'s>(
+        &mut self,
+        window: &Window,
+        scales: &'s [f32],
+        addition: OpId,
+        shift: Vec<f32>,
+    ) -> Finish<'s> {
+        let (activation, clamp, output) = self.float_clamp_behind(addition);
+        self.fused.insert(addition);
+        self.fused.extend(activation);
+        let result = self.define_in(output, Form::Real, window.layout);
+        let part = move |range: Range<usize>| {
+            let (scales, shift) = (scales[range.clone()].to_vec(), Some(shift[range].to_vec()));
+            Ok(Int8Finish::Float { scales, shift, lo: clamp.lo, hi: clamp.hi })
+        };
+        Finish { result, part: Box::new(part), residual: None, addition: Some(addition) }
+    }
+
     /// Decides what comes out of an int8 product: codes, codes of a fused addition, or floats.
     fn int8_finish<'s>(
         &mut self,
@@ -423,7 +458,7 @@ impl Builder<'_> {
         let Some(own) = self.only_codes(output) else {
             let result = self.define_in(output, Form::Real, window.layout);
             let finish = move |range: Range<usize>| {
-                Ok(Int8Finish::Float { scales: scales[range].to_vec(), lo: clamp.lo, hi: clamp.hi })
+                Ok(Int8Finish::Float { scales: scales[range].to_vec(), shift: None, lo: clamp.lo, hi: clamp.hi })
             };
             return Ok(Finish { result, part: Box::new(finish), residual: None, addition: None });
         };
@@ -449,7 +484,8 @@ impl Builder<'_> {
         self.fused.insert(add.op);
         self.fused.extend(add.activation);
         let image = residual.placement.image;
-        let finish = move |range| Ok(Int8Finish::Add { requant: requant(range)?, add: sum, residual: image });
+        let finish =
+            move |range| Ok(Int8Finish::Add { requant: requant(range)?, add: sum, residual: image, in_place: false });
         Ok(Finish { result, part: Box::new(finish), residual: Some(residual), addition: Some(add.op) })
     }
 

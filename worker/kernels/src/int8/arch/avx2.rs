@@ -30,9 +30,11 @@ static GEMM_2: GemmKernel = GemmKernel {
     form: WeightForm::EvenOddWords,
     accumulate: &[accumulate::<1, 2>, accumulate::<2, 2>, accumulate::<3, 2>, accumulate::<4, 2>],
     spans: Some(Spans {
-        u8: &[span::<1, 2>, span::<2, 2>, span::<3, 2>, span::<4, 2>],
+        // With four rows an accumulator would live on the stack.
+        u8: &[span::<1, 2>, span::<2, 2>, span::<3, 2>],
         add: &[],
-        shallow_rows: 4,
+        f32: &[],
+        shallow_rows: 3,
         groups_max: 16,
     }),
     stores: stores::<2>(),
@@ -47,6 +49,7 @@ static GEMM_1: GemmKernel = GemmKernel {
     spans: Some(Spans {
         u8: &[span::<1, 1>, span::<2, 1>, span::<3, 1>, span::<4, 1>],
         add: &[],
+        f32: &[],
         shallow_rows: 4,
         groups_max: 16,
     }),

@@ -32,6 +32,14 @@ pub(crate) struct Scratch(pub [i32; MAX_TILE]);
 pub(crate) struct PanelParams {
     pub bias: [i32; MAX_PANEL],
     pub multiplier: [f32; MAX_PANEL],
+    /// What spans of floats add; -0, which changes nothing, where nothing is to be added.
+    pub shift: [f32; MAX_PANEL],
+}
+
+impl PanelParams {
+    /// Everything neutral.
+    pub(crate) const NEUTRAL: PanelParams =
+        PanelParams { bias: [0; MAX_PANEL], multiplier: [0.0; MAX_PANEL], shift: [-0.0; MAX_PANEL] };
 }
 
 /// Where a tile's rows come from and go to; only the first `rows` pointers mean anything.
@@ -83,6 +91,8 @@ pub(crate) struct Span<'a> {
     pub codes: &'a Codes,
     /// How those are added to the residual; read by functions made for it.
     pub add: &'a AddU8,
+    /// Bounds of floats; read by functions that store these.
+    pub bounds: (f32, f32),
 }
 
 /// Both halves of consecutive tiles at once: sums along the depth, then codes, with nothing in between.
@@ -101,6 +111,8 @@ pub(crate) type SpanU8 = unsafe fn(&Span<'_>, Depth<'_>, *const Line, &PanelPara
 pub(crate) struct Spans {
     pub u8: &'static [SpanU8],
     pub add: &'static [SpanU8],
+    /// To floats: output pointers and steps are those of `f32`.
+    pub f32: &'static [SpanU8],
     /// Rows of the tile that suits little depth: small, so that the finishing of one overlaps the sums of the next.
     pub shallow_rows: usize,
     /// Depth groups beyond which tiles in two halves are faster.
@@ -180,12 +192,15 @@ impl GemmKernel {
         }
     }
 
-    /// Where the weight of a group, column and slot goes, and whether it is two bytes wide.
-    pub fn weight_byte(&self, group: usize, column: usize, slot: usize) -> (usize, bool) {
+    /// Writes the weight of a group, column and slot into a panel's bytes.
+    pub fn put_weight(&self, panel: &mut [u8], (group, column, slot): (usize, usize, usize), weight: i8) {
         let start = group * self.group_bytes();
         match self.form {
-            WeightForm::Bytes => (start + column * 4 + slot, false),
-            WeightForm::EvenOddWords => (start + (slot % 2) * self.width() * 4 + column * 4 + (slot / 2) * 2, true),
+            WeightForm::Bytes => panel[start + column * 4 + slot] = weight as u8,
+            WeightForm::EvenOddWords => {
+                let at = start + (slot % 2) * self.width() * 4 + column * 4 + (slot / 2) * 2;
+                panel[at..at + 2].copy_from_slice(&i16::from(weight).to_le_bytes());
+            }
         }
     }
 }

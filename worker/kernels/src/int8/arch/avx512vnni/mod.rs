@@ -37,8 +37,9 @@ macro_rules! gemm_kernel {
             form: WeightForm::Bytes,
             accumulate: &[$(tile::accumulate::<$rows, $vectors>),*],
             spans: Some(Spans {
-                u8: &[$(span::span::<$rows, $vectors, false>),*],
-                add: &[$(span::span::<$add, $vectors, true>),*],
+                u8: &[$(span::span::<$rows, $vectors, { span::CODES }>),*],
+                add: &[$(span::span::<$add, $vectors, { span::ADD }>),*],
+                f32: &[$(span::span::<$rows, $vectors, { span::FLOATS }>),*],
                 shallow_rows: $shallow,
                 groups_max: usize::MAX,
             }),

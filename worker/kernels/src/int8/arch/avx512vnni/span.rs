@@ -1,4 +1,4 @@
-//! Dense tiles of consecutive pixels whose sums become codes without leaving the registers.
+//! Dense tiles of consecutive pixels whose sums become codes or floats without leaving the registers.
 
 use std::arch::x86_64::*;
 
@@ -7,20 +7,28 @@ use super::super::super::pack::Line;
 use super::super::{Depth, PanelParams, Span};
 use super::{LANES, pack_codes, vectors_a_pack};
 
-/// Tiles of `MR` pixels and `NV` vectors of 16 channels along a span; `ADD` adds the residual.
+/// Sums become codes.
+pub(super) const CODES: u8 = 0;
+/// Codes, to which the residual is added.
+pub(super) const ADD: u8 = 1;
+/// Floats.
+pub(super) const FLOATS: u8 = 2;
+
+/// Tiles of `MR` pixels and `NV` vectors of 16 channels along a span.
 ///
 /// # Safety
 /// As [`SpanU8`](super::super::SpanU8).
 #[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
-pub(super) unsafe fn span<const MR: usize, const NV: usize, const ADD: bool>(
+pub(super) unsafe fn span<const MR: usize, const NV: usize, const SINK: u8>(
     span: &Span<'_>,
     depth: Depth<'_>,
     weights: *const Line,
     params: &PanelParams,
 ) {
-    let codes = if ADD { Codes::new(0, span.add.lo, span.add.hi) } else { *span.codes };
+    let codes = if SINK == ADD { Codes::new(0, span.add.lo, span.add.hi) } else { *span.codes };
     let step = vectors_a_pack(NV);
     let mask = u64::MAX >> (64 - span.channels);
+    let (lo, hi) = (_mm512_set1_ps(span.bounds.0), _mm512_set1_ps(span.bounds.1));
     let (min, max) = (_mm512_set1_ps(span.codes.min), _mm512_set1_ps(span.codes.max));
     let zero_point = _mm512_set1_ps(f32::from(span.codes.zero_point));
     let (ra, rb) = (_mm512_set1_ps(span.add.ra), _mm512_set1_ps(span.add.rb));
@@ -58,6 +66,20 @@ pub(super) unsafe fn span<const MR: usize, const NV: usize, const ADD: bool>(
                 }
             }
 
+            if SINK == FLOATS {
+                for (r, sums) in sums.iter().enumerate() {
+                    let out: *mut f32 = span.output.add((pixel + r) * span.output_step).cast();
+                    for (v, &sum) in sums.iter().enumerate() {
+                        let multiplier = _mm512_load_ps(params.multiplier.as_ptr().add(v * LANES));
+                        let shift = _mm512_load_ps(params.shift.as_ptr().add(v * LANES));
+                        let value = _mm512_add_ps(_mm512_mul_ps(_mm512_cvtepi32_ps(sum), multiplier), shift);
+                        let value = _mm512_min_ps(_mm512_max_ps(value, lo), hi);
+                        _mm512_mask_storeu_ps(out.wrapping_add(v * LANES), (mask >> (v * LANES)) as u16, value);
+                    }
+                }
+                pixel += MR;
+                continue;
+            }
             let mut vector = 0;
             while vector < MR * NV {
                 let mut v = [_mm512_setzero_si512(); 4];
@@ -66,7 +88,7 @@ pub(super) unsafe fn span<const MR: usize, const NV: usize, const ADD: bool>(
                     if row < MR {
                         let multiplier = _mm512_load_ps(params.multiplier.as_ptr().add(column * LANES));
                         let value = _mm512_mul_ps(_mm512_cvtepi32_ps(sums[row][column]), multiplier);
-                        if !ADD {
+                        if SINK != ADD {
                             *v = _mm512_cvtps_epi32(value);
                             continue;
                         }
