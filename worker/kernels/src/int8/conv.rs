@@ -2,6 +2,7 @@
 
 use super::arch::{
     Accumulate, Depth, MAX_PANEL, MAX_TILE, MAX_TILE_ROWS, PanelParams, Scratch, Span, SpanU8, Spans, Stores, Tile,
+    offset_bias,
 };
 use super::epilogue::Codes;
 use super::geometry::check_image;
@@ -129,7 +130,7 @@ impl ConvU8S8 {
         for done in (0..pixels).step_by(block) {
             let block = done..(done + block).min(pixels);
             for panel in &weights.panels {
-                params.load(panel, bias, sink.multiplier());
+                params.load(panel, weights.column_sums(), bias, sink.multiplier());
                 let lines = weights.lines[panel.line..].as_ptr();
                 let finish =
                     panel.kernel.spans.as_ref().and_then(|spans| SpanFinish::choose(spans, sink, weights.groups));
@@ -286,9 +287,12 @@ pub(crate) fn proven_to_convert(magnitude: &[f32], bias: &[i32], multiplier: &[f
 }
 
 impl PanelParams {
-    fn load(&mut self, panel: &Panel, bias: &[i32], multiplier: &[f32]) {
+    fn load(&mut self, panel: &Panel, column_sums: &[i32], bias: &[i32], multiplier: &[f32]) {
         let channels = panel.first..panel.first + panel.channels;
-        self.bias[..panel.channels].copy_from_slice(&bias[channels.clone()]);
+        let (biases, sums) = (&bias[channels.clone()], &column_sums[channels.clone()]);
+        for (to, (&bias, &sum)) in self.bias.iter_mut().zip(biases.iter().zip(sums)) {
+            *to = offset_bias(bias, sum, panel.kernel.input_offset);
+        }
         self.multiplier[..panel.channels].copy_from_slice(&multiplier[channels]);
         self.bias[panel.channels..].fill(0);
         self.multiplier[panel.channels..].fill(0.0);
