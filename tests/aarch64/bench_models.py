@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Runs models in float, in int8 and with operations reverted, on x86-64 and on emulated AArch64: the same bytes or failure.
+"""Runs models in float, in int8 and with operations reverted, on x86-64 and on emulated AArch64; fails where bytes differ.
 
 usage: bench_models.py X86_64_EXAMPLES AARCH64_EXAMPLES WORKDIR
 
-The folders hold the examples `scheme` and `logits` of the tests crate. The fixture is always compared; the models of the
-benchmark pack are when HOLDFAST_BENCH names its folder. Inputs are seeded random numbers of the model's shapes: bits are
-compared, not quality. The reference is x86-64's own scalar code.
+The folders hold the examples `scheme` and `logits` of the tests crate. The fixture is always compared; the models of
+the benchmark pack are when HOLDFAST_BENCH names its folder. Inputs are seeded random numbers of the model's shapes:
+bits are compared, not quality. The reference is x86-64's own scalar code.
 needs: numpy onnxruntime
 """
 import json

@@ -9,7 +9,7 @@ import re
 import subprocess
 import sys
 
-# Functions of the dense kernels, by their mangled names, and the multiply-accumulates a whole step of theirs has at least.
+# Functions of the dense kernels, by their mangled names, and the multiply-accumulates a step of theirs has at least.
 KERNELS = {"int8": r"4int84arch4neon5dense.*(accumulate|span)", "float": r"5float4tile4neon.*accumulate"}
 MULTIPLY = re.compile(r"(sdot|smull2?|fmla)\s")
 LEAST = 8
