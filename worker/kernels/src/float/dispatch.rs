@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 
 use crate::Isa;
 
-/// The copies that exist in this build. AArch64 has fused multiply-add in its base set, so its copy is the portable one.
+/// The copies that exist in this build.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Path {
     Portable,
@@ -16,6 +16,8 @@ pub(super) enum Path {
     Avx2,
     #[cfg(target_arch = "x86_64")]
     Avx512,
+    #[cfg(target_arch = "aarch64")]
+    Neon,
 }
 
 /// The copy to run for `isa`.
@@ -29,7 +31,11 @@ pub(super) fn path(isa: Isa) -> Path {
         Isa::Avx512Vnni if detected() & bit(Isa::Avx512Vnni) != 0 => Path::Avx512,
         #[cfg(target_arch = "x86_64")]
         Isa::Avx2 if detected() & bit(Isa::Avx2) != 0 => Path::Avx2,
-        Isa::Scalar | Isa::Avx2 | Isa::Avx512Vnni | Isa::Neon | Isa::NeonDotprod => Path::Portable,
+        #[cfg(target_arch = "aarch64")]
+        Isa::Neon | Isa::NeonDotprod => Path::Neon,
+        #[cfg(not(target_arch = "aarch64"))]
+        Isa::Neon | Isa::NeonDotprod => Path::Portable,
+        Isa::Scalar | Isa::Avx2 | Isa::Avx512Vnni => Path::Portable,
     }
 }
 
@@ -88,6 +94,9 @@ macro_rules! per_isa {
 
             match $crate::float::dispatch::path(isa) {
                 $crate::float::dispatch::Path::Portable => body($($argument),*),
+                // The base set has vectors and fused multiply-add, so every copy is compiled for them.
+                #[cfg(target_arch = "aarch64")]
+                $crate::float::dispatch::Path::Neon => body($($argument),*),
                 #[cfg(target_arch = "x86_64")]
                 // SAFETY: `path` answers this only when the machine has AVX2 and FMA.
                 $crate::float::dispatch::Path::Avx2 => unsafe { avx2($($argument),*) },
@@ -108,7 +117,9 @@ mod tests {
     #[test]
     fn a_missing_instruction_set_falls_back_to_the_portable_copy() {
         for isa in Isa::ALL {
-            if !isa.is_available() {
+            // Floats need nothing of AArch64 but its base set, whether or not there are dot products.
+            let needed = if isa == Isa::NeonDotprod { Isa::Neon } else { isa };
+            if !needed.is_available() {
                 assert_eq!(path(isa), Path::Portable, "{isa}");
             }
         }

@@ -12,6 +12,8 @@ mod dispatch;
 mod elementwise;
 mod layout;
 pub mod math;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 mod pack;
 mod peak;
 mod pool;

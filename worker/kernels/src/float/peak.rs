@@ -14,6 +14,9 @@ pub fn multiply_add_loop(isa: Isa, loops: usize) -> f32 {
     match path(isa) {
         // SAFETY: the portable register needs no instruction set.
         Path::Portable => unsafe { run::<crate::float::vector::Portable>(loops) },
+        #[cfg(target_arch = "aarch64")]
+        // SAFETY: the base set is always there.
+        Path::Neon => unsafe { run::<crate::float::neon::Neon>(loops) },
         #[cfg(target_arch = "x86_64")]
         // SAFETY: `path` answers this only when the machine has it.
         Path::Avx2 => unsafe { avx2(loops) },

@@ -9,6 +9,8 @@
 
 use crate::Isa;
 use crate::float::dispatch::{Path, path};
+#[cfg(target_arch = "aarch64")]
+use crate::float::neon::Neon;
 use crate::float::vector::Vector;
 #[cfg(target_arch = "x86_64")]
 use crate::float::vector::{Ymm, Zmm};
@@ -87,6 +89,8 @@ impl Tiles {
 pub(super) fn tiles(isa: Isa) -> &'static Tiles {
     match path(isa) {
         Path::Portable => &portable::TILES,
+        #[cfg(target_arch = "aarch64")]
+        Path::Neon => &neon::TILES,
         #[cfg(target_arch = "x86_64")]
         Path::Avx2 => &avx2::TILES,
         #[cfg(target_arch = "x86_64")]
@@ -229,6 +233,8 @@ macro_rules! tiles_of {
 
 use crate::float::vector::Portable;
 tiles_of!(portable, Portable, 6, [1, 2, 3, 4, 5, 6],);
+#[cfg(target_arch = "aarch64")]
+tiles_of!(neon, Neon, 6, [1, 2, 3, 4, 5, 6],);
 #[cfg(target_arch = "x86_64")]
 tiles_of!(avx2, Ymm, 6, [1, 2, 3, 4, 5, 6], #[target_feature(enable = "avx2,fma")]);
 #[cfg(target_arch = "x86_64")]

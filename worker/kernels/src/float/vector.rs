@@ -71,6 +71,9 @@ macro_rules! per_register {
                 $crate::float::dispatch::Path::Portable => unsafe {
                     body::<$crate::float::vector::Portable>($($argument),*)
                 },
+                #[cfg(target_arch = "aarch64")]
+                // SAFETY: the base set is always there; the rest is the caller's contract.
+                $crate::float::dispatch::Path::Neon => unsafe { body::<$crate::float::neon::Neon>($($argument),*) },
                 #[cfg(target_arch = "x86_64")]
                 // SAFETY: `path` answers this only when the machine has it; the rest is the caller's contract.
                 $crate::float::dispatch::Path::Avx2 => unsafe { avx2($($argument),*) },
@@ -84,7 +87,7 @@ macro_rules! per_register {
 
 pub(super) use per_register;
 
-/// Eight lanes of plain Rust: the portable register, two registers on AArch64.
+/// Eight lanes of plain Rust: the portable register.
 #[derive(Clone, Copy)]
 pub(super) struct Portable([f32; 8]);
 

@@ -1,7 +1,7 @@
 //! Dense convolution and matrix product, u8 x s8: walks pixels and panels and hands tiles to the microkernels.
 
 use super::arch::{
-    Accumulate, Depth, MAX_TILE, MAX_TILE_ROWS, PanelParams, Scratch, Span, SpanU8, Spans, Stores, Tile,
+    Accumulate, Depth, MAX_TILE, MAX_TILE_ROWS, PanelParams, Scratch, Span, SpanU8, Spans, Stores, Tile, offset_bias,
 };
 use super::epilogue::Codes;
 use super::geometry::check_image;
@@ -133,7 +133,7 @@ impl ConvU8S8 {
         for done in (0..pixels).step_by(block) {
             let block = done..(done + block).min(pixels);
             for panel in &weights.panels {
-                params.load(panel, bias, sink);
+                params.load(panel, weights.column_sums(), bias, sink);
                 let lines = weights.lines[panel.line..].as_ptr();
                 let finish =
                     panel.kernel.spans.as_ref().and_then(|spans| SpanFinish::choose(spans, sink, weights.groups));
@@ -305,9 +305,14 @@ pub(crate) fn proven_to_convert(magnitude: &[f32], bias: &[i32], multiplier: &[f
 }
 
 impl PanelParams {
-    fn load(&mut self, panel: &Panel, bias: &[i32], sink: &Sink<'_>) {
+    fn load(&mut self, panel: &Panel, column_sums: &[i32], bias: &[i32], sink: &Sink<'_>) {
         let channels = panel.first..panel.first + panel.channels;
         self.bias[..panel.channels].copy_from_slice(&bias[channels.clone()]);
+        if panel.kernel.input_offset != 0 {
+            for (to, &sum) in self.bias.iter_mut().zip(&column_sums[channels.clone()]) {
+                *to = offset_bias(*to, sum, panel.kernel.input_offset);
+            }
+        }
         self.multiplier[..panel.channels].copy_from_slice(&sink.multiplier()[channels.clone()]);
         if let Sink::F32 { shift: Some(shift), .. } = sink {
             self.shift[..panel.channels].copy_from_slice(&shift[channels]);

@@ -1,8 +1,8 @@
 //! Depthwise convolution, u8 x s8: every channel has its own filter and nothing is summed across channels.
 
 use super::arch::{
-    DepthwiseKernel, DepthwiseRows, DepthwiseShape, DepthwiseWindow, MAX_TILE, PanelParams, Scratch, Tile,
-    depthwise_kernels,
+    DepthwiseKernel, DepthwiseRows, DepthwiseShape, DepthwiseWindow, MAX_PANEL, MAX_TILE, PanelParams, Scratch, Tile,
+    depthwise_kernels, offset_bias,
 };
 use super::conv::{Sink, proven_to_convert};
 use super::pack::{Line, magnitude_of};
@@ -252,7 +252,7 @@ impl DepthwiseU8S8 {
                     }
                     (Sink::U8 { .. } | Sink::Add { .. } | Sink::F32 { .. }, _) => None,
                 };
-                panel.load(&mut params, bias, sink.multiplier(), whole_rows.is_some());
+                panel.load(&mut params, weights, bias, sink.multiplier(), whole_rows.is_some());
                 if let Some((function, codes)) = whole_rows {
                     let span = self.rows_of(panel, &rows, input, sink);
                     // SAFETY: `new` proved the instruction set and `run` that the input reaches `input_end` plus slack
@@ -331,9 +331,21 @@ impl DepthwiseU8S8 {
 
 impl DepthwisePanel {
     /// Biases go where the accumulators are; multipliers as well, or where sums stored to scratch are.
-    fn load(&self, params: &mut PanelParams, bias: &[i32], multiplier: &[f32], in_registers: bool) {
+    fn load(
+        &self,
+        params: &mut PanelParams,
+        weights: &PackedDepthwise,
+        bias: &[i32],
+        multiplier: &[f32],
+        in_registers: bool,
+    ) {
         let channels = self.first..self.first + self.channels;
-        self.kernel.arrange(&bias[channels.clone()], &mut params.bias, true);
+        let mut offset = [0; MAX_PANEL];
+        let (biases, sums) = (&bias[channels.clone()], &weights.column_sums[channels.clone()]);
+        for (to, (&bias, &sum)) in offset.iter_mut().zip(biases.iter().zip(sums)) {
+            *to = offset_bias(bias, sum, self.kernel.input_offset);
+        }
+        self.kernel.arrange(&offset[..self.channels], &mut params.bias, true);
         self.kernel.arrange(&multiplier[channels], &mut params.multiplier, in_registers);
     }
 }

@@ -154,6 +154,17 @@ impl PackedWeights {
         &self.column_sums
     }
 
+    /// Whether kernels take an offset off the inputs, which the sums give back.
+    pub(crate) fn needs_column_sums(&self) -> bool {
+        self.panels.iter().any(|panel| panel.kernel.input_offset != 0)
+    }
+
+    /// Sets what [`column_sums`](Self::column_sums) gives, one a filter.
+    pub(crate) fn set_column_sums(&mut self, sums: impl Iterator<Item = i32>) {
+        self.column_sums.clear();
+        self.column_sums.extend(sums);
+    }
+
     /// The instruction set these weights are packed for.
     pub fn isa(&self) -> Isa {
         self.isa

@@ -152,6 +152,9 @@ impl ProductU8U8 {
         let shape = WeightShape { out_channels: columns, kernel_h: taps, kernel_w: 1, channels: depth };
         weights.reshape(shape, DepthRuns::Taps, magnitude);
         self.pack(right, &mut weights);
+        if weights.needs_column_sums() {
+            weights.set_column_sums((0..columns).map(|column| self.column_sum(right, column)));
+        }
         self.conv.run(&weights, left, &scratch.bias, epilogue);
         scratch.weights = Some(weights);
     }
@@ -183,6 +186,14 @@ impl ProductU8U8 {
         bias.iter_mut().for_each(|sum| *sum = zero_a.wrapping_mul(zeros - *sum));
     }
 
+    /// The sum of all weights of a column, those of further passes included.
+    fn column_sum(&self, right: &[u8], column: usize) -> i32 {
+        let depth = self.shape.depth;
+        let codes = (0..depth).map(|k| i32::from(right[self.shape.right_element(k, column)]) - MIDDLE);
+        let constants = self.constants.iter().map(|constant| i32::from(*constant)).sum::<i32>();
+        codes.sum::<i32>() + constants * depth as i32
+    }
+
     /// Writes the right codes less 128, and the constants of the other passes.
     fn pack(&self, right: &[u8], weights: &mut PackedWeights) {
         let depth = self.shape.depth;
@@ -195,6 +206,7 @@ impl ProductU8U8 {
                 let depths = group * K_GROUP..depth.min((group + 1) * K_GROUP);
                 match kernel.form {
                     WeightForm::Bytes => self.pack_bytes(right, depths, columns.clone(), bytes),
+                    WeightForm::BytePairs => self.pack_pairs(right, depths, columns.clone(), bytes),
                     WeightForm::EvenOddWords => self.pack_words(right, depths, columns.clone(), bytes),
                 }
             }
@@ -232,6 +244,17 @@ impl ProductU8U8 {
                     let row = &right[depth * stride..][columns.clone()];
                     to.iter_mut().zip(row).for_each(|(to, code)| to[slot] = centred(*code));
                 }
+            }
+        }
+    }
+
+    /// One group as `[first, second][column][2]` bytes.
+    fn pack_pairs(&self, right: &[u8], depths: Range<usize>, columns: Range<usize>, to: &mut [u8]) {
+        let half = to.len() / 2;
+        for (slot, depth) in depths.enumerate() {
+            let first = slot / 2 * half + slot % 2;
+            for (to, column) in to[first..].iter_mut().step_by(2).zip(columns.clone()) {
+                *to = centred(right[self.shape.right_element(depth, column)]);
             }
         }
     }

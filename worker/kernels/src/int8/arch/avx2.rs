@@ -28,6 +28,7 @@ static GEMM_2: GemmKernel = GemmKernel {
     lanes: LANES,
     vectors: 2,
     form: WeightForm::EvenOddWords,
+    input_offset: 0,
     accumulate: &[accumulate::<1, 2>, accumulate::<2, 2>, accumulate::<3, 2>, accumulate::<4, 2>],
     spans: Some(Spans {
         // With four rows an accumulator would live on the stack.
@@ -45,6 +46,7 @@ static GEMM_1: GemmKernel = GemmKernel {
     lanes: LANES,
     vectors: 1,
     form: WeightForm::EvenOddWords,
+    input_offset: 0,
     accumulate: &[accumulate::<1, 1>, accumulate::<2, 1>, accumulate::<3, 1>, accumulate::<4, 1>],
     spans: Some(Spans {
         u8: &[span::<1, 1>, span::<2, 1>, span::<3, 1>, span::<4, 1>],
@@ -66,6 +68,7 @@ static DEPTHWISE: DepthwiseKernel = DepthwiseKernel {
     slots: 2,
     wide: true,
     interleaved: false,
+    input_offset: 0,
     accumulate: [depthwise::<1>, depthwise::<2>, depthwise::<4>],
     stores: &GEMM_2.stores,
     rows_u8: Some(rows_for),

@@ -9,6 +9,8 @@
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512vnni;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 mod scalar;
 
 use super::epilogue::{AddU8, Codes};
@@ -92,6 +94,7 @@ pub(crate) struct Span<'a> {
     /// How those are added to the residual; read by functions made for it.
     pub add: &'a AddU8,
     /// Bounds of floats; read by functions that store these.
+    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "only AVX-512 has such functions"))]
     pub bounds: (f32, f32),
 }
 
@@ -107,7 +110,6 @@ pub(crate) struct Span<'a> {
 pub(crate) type SpanU8 = unsafe fn(&Span<'_>, Depth<'_>, *const Line, &PanelParams);
 
 /// The span functions of one panel width, by rows less one; empty where they do not pay.
-#[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "only x86-64 kernels have spans so far"))]
 pub(crate) struct Spans {
     pub u8: &'static [SpanU8],
     pub add: &'static [SpanU8],
@@ -152,10 +154,12 @@ pub(crate) struct Stores {
 
 /// How a microkernel wants a weight written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "only AVX2 wants words"))]
+#[allow(dead_code, reason = "each architecture wants its own")]
 pub(crate) enum WeightForm {
     /// `[group][channel][4]` bytes.
     Bytes,
+    /// `[group][first two, last two][channel][2]` bytes.
+    BytePairs,
     /// `[group][even, odd][channel][2]` i16: what a 16-bit multiply of the even and the odd bytes of a group wants.
     EvenOddWords,
 }
@@ -166,6 +170,8 @@ pub(crate) struct GemmKernel {
     pub lanes: usize,
     pub vectors: usize,
     pub form: WeightForm,
+    /// What the kernel takes off every input before it multiplies; the bias it is given makes up for it.
+    pub input_offset: i32,
     /// By rows less one.
     pub accumulate: &'static [Accumulate],
     /// Where they pay.
@@ -187,7 +193,7 @@ impl GemmKernel {
     /// Bytes of packed weights for one depth group.
     pub fn group_bytes(&self) -> usize {
         match self.form {
-            WeightForm::Bytes => self.width() * 4,
+            WeightForm::Bytes | WeightForm::BytePairs => self.width() * 4,
             WeightForm::EvenOddWords => self.width() * 8,
         }
     }
@@ -197,6 +203,9 @@ impl GemmKernel {
         let start = group * self.group_bytes();
         match self.form {
             WeightForm::Bytes => panel[start + column * 4 + slot] = weight as u8,
+            WeightForm::BytePairs => {
+                panel[start + (slot / 2) * self.width() * 2 + column * 2 + slot % 2] = weight as u8;
+            }
             WeightForm::EvenOddWords => {
                 let at = start + (slot % 2) * self.width() * 4 + column * 4 + (slot / 2) * 2;
                 panel[at..at + 2].copy_from_slice(&i16::from(weight).to_le_bytes());
@@ -270,6 +279,8 @@ pub(crate) struct DepthwiseKernel {
     pub wide: bool,
     /// Whether accumulator `j` holds, in its 128-bit lane `l`, channels `16 l + 4 j ..` rather than consecutive ones.
     pub interleaved: bool,
+    /// What the kernel takes off every input before it multiplies; the bias it is given makes up for it.
+    pub input_offset: i32,
     /// The functions for 1, 2 and 4 neighbouring outputs.
     pub accumulate: [DepthwiseAccumulate; 3],
     pub stores: &'static Stores,
@@ -349,6 +360,8 @@ pub(crate) static KERNELS: &[&[KernelEntry]] = &[
     avx2::KERNELS,
     #[cfg(target_arch = "x86_64")]
     avx512vnni::KERNELS,
+    #[cfg(target_arch = "aarch64")]
+    neon::KERNELS,
 ];
 
 /// Builds a registry line.
@@ -356,10 +369,16 @@ pub(crate) const fn entry(family: Family, isa: Isa, name: &'static str, kernel: 
     KernelEntry { family, isa, name, kernel: Kernel::Int8(kernel) }
 }
 
+/// The bias of a sum whose inputs have lost `input_offset`: what is taken off them comes back through their weights.
+pub(crate) fn offset_bias(bias: i32, weight_sum: i32, input_offset: i32) -> i32 {
+    bias.wrapping_add(weight_sum.wrapping_mul(input_offset))
+}
+
 /// The instruction set whose kernels serve a request for `isa`.
 fn served_by(isa: Isa) -> Isa {
     match isa {
         Isa::Avx2 | Isa::Avx512Vnni if cfg!(target_arch = "x86_64") => isa,
+        Isa::Neon | Isa::NeonDotprod if cfg!(target_arch = "aarch64") => isa,
         Isa::Scalar | Isa::Avx2 | Isa::Avx512Vnni | Isa::Neon | Isa::NeonDotprod => Isa::Scalar,
     }
 }

@@ -35,6 +35,7 @@ macro_rules! gemm_kernel {
             lanes: LANES,
             vectors: $vectors,
             form: WeightForm::Bytes,
+            input_offset: 0,
             accumulate: &[$(tile::accumulate::<$rows, $vectors>),*],
             spans: Some(Spans {
                 u8: &[$(span::span::<$rows, $vectors, { span::CODES }>),*],
