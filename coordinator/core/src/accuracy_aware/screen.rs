@@ -15,6 +15,8 @@ use std::collections::BTreeSet;
 const SHARE: usize = 24;
 /// Samples that are looked at, at least and at most; more after hopes that failed.
 const SIZES: (usize, usize) = (128, 512);
+/// One of so many validation samples is looked at in the end.
+const WIDEST: usize = 6;
 /// Samples of these on which single groups are compared.
 const NEAREST: usize = 64;
 
@@ -131,7 +133,7 @@ impl Screen {
             return;
         }
         let before = self.sizes.1;
-        self.sizes.1 = (2 * before).min(self.by_contest.len() / 4).max(before);
+        self.sizes.1 = (2 * before).min(self.by_contest.len() / WIDEST).max(before);
         if !tells && self.sizes.1 == before {
             // At most half of what the known state has to spare.
             self.slack = (2.0 * self.slack).max(1.0).min(self.missing.abs() / 2.0);
