@@ -66,6 +66,8 @@ mod tests {
     fn cosine_distance_ignores_length() {
         assert!(of(&[0.0, 2.0], &[0.0, 4.0])[1].abs() < 1e-12);
         assert!((of(&[1.0, 1.0], &[-1.0, 1.0])[1] - 1.0).abs() < 1e-12);
+        // 1 − 1 / √1.01, with 0.1 as an f32.
+        assert!((of(&[1.0, 0.0], &[1.0, 0.1])[1] - (1.0 - 1.0 / 1.01_f64.sqrt())).abs() < 1e-9);
     }
 
     #[test]

@@ -278,12 +278,18 @@ mod tests {
 
     #[test]
     fn symmetric_weights_raise_dead_channels_to_a_hundredth_of_the_widest() {
-        let params = symmetric_params(&[1.27, 0.5, 0.0, 0.005], Rules::Fixed);
-        for (scale, expected) in params.scales.iter().zip([0.01, 0.003937008, 0.0001, 0.0001]) {
-            assert_near(f64::from(*scale), expected);
+        let observed = [1.27, 0.5, 0.0, 0.005];
+        for (magnitude, expected) in repair_magnitudes(&observed).into_iter().zip([1.27, 0.5, 0.0127, 0.0127]) {
+            assert_near(magnitude, expected);
         }
-        assert_eq!((params.code_min, params.code_max, params.code_type), (-127, 127, CodeType::I8));
-        assert_eq!(params.zero_points, [0; 4]);
+        for rules in [Rules::Compat, Rules::Fixed] {
+            let params = symmetric_params(&observed, rules);
+            for (scale, expected) in params.scales.iter().zip([0.01, 0.003937008, 0.0001, 0.0001]) {
+                assert_near(f64::from(*scale), expected);
+            }
+            assert_eq!((params.code_min, params.code_max, params.code_type), (-127, 127, CodeType::I8));
+            assert_eq!(params.zero_points, [0; 4]);
+        }
         assert_eq!(repair_magnitudes(&[0.0, 0.0]), [8e-5, 8e-5]);
     }
 
@@ -370,9 +376,11 @@ mod tests {
                 assert_eq!(params.zero_points, [zero]);
             }
         }
-        let four = asymmetric(-1.0, 3.0, 16, Width { bits: 4, ..EIGHT }, Rules::Compat);
-        assert_near(four.low, -1.090909091);
-        assert_near(four.high, 3.0);
+        for rules in [Rules::Compat, Rules::Fixed] {
+            let four = asymmetric(-1.0, 3.0, 16, Width { bits: 4, ..EIGHT }, rules);
+            assert_near(four.low, -1.090909091);
+            assert_near(four.high, 3.0);
+        }
     }
 
     #[test]
@@ -384,18 +392,25 @@ mod tests {
         let fixed = asymmetric(-0.001, 5.1, 256, EIGHT, Rules::Fixed);
         assert_eq!(fixed, Range { low: 0.0, high: 5.1 });
         assert_near(fixed.scale(256), 0.02);
+        assert_near(fixed.zero(256), 0.0);
         let mirrored = asymmetric(-5.1, 0.001, 256, EIGHT, Rules::Fixed);
         assert_eq!(mirrored, Range { low: -5.1, high: 0.0 });
     }
 
     #[test]
     fn asymmetric_weights_have_a_zero_point_between_the_ends() {
-        let range = asymmetric(-0.5, 1.0, 256, EIGHT, Rules::Fixed);
-        let params = from_ranges(Weights, &[range], 256, None).expect("finite range");
-        assert_eq!((params.zero_points[0], params.code_min, params.code_max), (-43, -128, 127));
-        let ends = [-0.5, 0.0, 1.0].map(|value| params.code(value, 0));
-        assert_eq!(ends, [-128, -43, 127]);
-        assert!([-1, 0].contains(&params.code(0.25, 0)), "a near-tie at 127.5 of 0…255");
+        for rules in [Rules::Compat, Rules::Fixed] {
+            let range = asymmetric(-0.5, 1.0, 256, EIGHT, rules);
+            assert_near(range.low, -0.5);
+            assert_near(range.high, 1.0);
+            assert_near(range.scale(256), 1.5 / 255.0);
+            let params = from_ranges(Weights, &[range], 256, None).expect("finite range");
+            assert_eq!((params.zero_points[0], params.code_min, params.code_max), (-43, -128, 127));
+            let ends = [-0.5, 0.0, 1.0].map(|value| params.code(value, 0));
+            assert_eq!(ends, [-128, -43, 127]);
+            // 42.5 steps above zero: ONNX rounds before it adds the zero point, so the even 42 is taken.
+            assert_eq!(params.code(0.25, 0), 42 - 43);
+        }
     }
 
     #[test]
@@ -404,6 +419,7 @@ mod tests {
         let signed = symmetric_activations(-1.0, 1.0, 256, EIGHT, Rules::Compat);
         let compat = unsigned.union(signed);
         assert_near(compat.low, -1.007874016);
+        assert_near(compat.high, 2.0);
         assert_near(compat.scale(256), 0.011795584);
         assert!((compat.zero(256) - 85.445).abs() < 1e-3);
         let fixed = symmetric_activations(-1.0, 2.0, 256, EIGHT, Rules::Fixed);

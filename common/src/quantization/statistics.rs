@@ -279,6 +279,10 @@ mod tests {
         let weights = tensor.view();
         assert_eq!(observe(Statistic::Max, &weights, Some(0)), [7.0, 15.0]);
         assert_eq!(observe(Statistic::Min, &weights, Some(0)), [0.0, 8.0]);
+        assert_eq!(observe(Statistic::AbsMax, &weights, Some(0)), [7.0, 15.0]);
+        for (found, expected) in observe(Statistic::Quantile(0.01), &weights, Some(0)).into_iter().zip([0.07, 8.07]) {
+            assert_near(found, expected);
+        }
         assert_eq!(observe(Statistic::Max, &weights, Some(1)), [11.0, 15.0]);
         assert_eq!(observe(Statistic::Min, &weights, Some(1)), [0.0, 4.0]);
         assert_eq!(observe(Statistic::AbsMax, &weights, None), [15.0]);

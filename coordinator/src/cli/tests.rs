@@ -187,7 +187,7 @@ fn a_worker_needs_an_address_and_may_leave_the_scheme_out() {
     }
 }
 
-/// The errors of the specification's O-20e and O-20f, and what POT's users may type besides.
+/// What POT refuses, and what its users may type besides.
 #[test]
 fn pots_own_flags_are_understood_and_contradictions_refused() {
     let folder = tempfile::tempdir().expect("a folder");

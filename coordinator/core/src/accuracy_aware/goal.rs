@@ -100,6 +100,34 @@ mod tests {
     }
 
     #[test]
+    fn improvements_are_accepted_and_losses_are_shares_of_the_size_of_the_baseline() {
+        for mode in [Mode::Default, Mode::Compat] {
+            let judged = |drop_type, baseline: f64, value: f64| {
+                let parameters = Parameters { mode, drop_type, maximal_drop: 0.01, ..Default::default() };
+                let goal = Goal::new(vec![HigherBetter], vec![baseline], &parameters);
+                let drops = goal.drops(&[value]);
+                let share = goal.violation(&drops) + goal.limits[0] / baseline.abs();
+                (goal.is_met(&drops), drops[0], share)
+            };
+            for (drop_type, baseline, value, is_met, drop, share) in [
+                (DropType::Absolute, 0.2923, 0.3185, true, -0.0262, -0.0896339),
+                (DropType::Absolute, 0.3185, 0.2923, false, 0.0262, 0.08226059),
+                (DropType::Relative, 0.3185, 0.2923, false, 0.0262, 0.08226059),
+                (DropType::Relative, -0.2923, -0.3185, false, 0.0262, 0.0896339),
+                (DropType::Relative, 0.2923, 0.3185, true, -0.0262, -0.0896339),
+                (DropType::Relative, -0.3185, -0.2923, true, -0.0262, -0.08226059),
+            ] {
+                let found = judged(drop_type, baseline, value);
+                assert_eq!(found.0, is_met, "{mode:?} {drop_type:?} {baseline} {value}");
+                // Shares are printed with eight decimals at most.
+                assert!((found.1 - drop).abs() < 1e-12 && (found.2 - share).abs() < 1e-7, "{mode:?} {found:?}");
+            }
+            // POT's limit is negative where the baseline is: it wants an improvement of that size.
+            assert_eq!(judged(DropType::Relative, -0.3185, -0.3180).0, mode == Mode::Default);
+        }
+    }
+
+    #[test]
     fn of_equally_exceeded_metrics_the_first_is_the_target_and_in_compat_mode_the_last() {
         let both = |mode| {
             let parameters = Parameters { mode, ..Default::default() };

@@ -263,6 +263,22 @@ fn reverting_the_last_group_reaches_the_goal_except_in_compat_mode() {
 }
 
 #[test]
+fn a_group_that_is_never_ranked_stays_when_the_list_is_used_up() {
+    let table =
+        Table { names: &["a", "b", "z"], drops: &[("abz", &[0.05]), ("bz", &[0.03]), ("z", &[0.03])], orders: &[] };
+    let keeping = |mut parameters: Parameters| {
+        parameters.search.keep_quantized.names = vec!["z".to_owned()];
+        traced(&table, parameters)
+    };
+    // Equal drops are no reason to step back; by default the first of them is the answer.
+    for (parameters, answer) in [(compat(), "z"), (greedy(), "bz"), (Parameters::default(), "bz")] {
+        let trace = keeping(parameters);
+        trace.assert(&["bz", "z"], 1, answer, 0.03);
+        assert_eq!(trace.conclusion.record.outcome, Outcome::NotMet { reason: StopReason::NoGroupLeft });
+    }
+}
+
+#[test]
 fn no_rounds_allowed_returns_the_quantized_model_without_ranking() {
     let table = Table { names: ABCD, drops: &[("abcd", &[0.05])], orders: &[] };
     for parameters in [compat(), greedy()] {

@@ -136,6 +136,61 @@ fn the_ranking_subset_is_the_samples_that_suffer_most_in_sample_order() {
 }
 
 #[test]
+fn of_equal_samples_the_first_rank_groups_and_in_compat_mode_the_last() {
+    for (errors, size, first, last) in [
+        (&[-0.1, 0.02, 0.2, 0.1, 0.05][..], 4, [1, 2, 3, 4].as_slice(), [1, 2, 3, 4].as_slice()),
+        (&[1.0, 2.0, 1.0, 2.0, 3.0, 1.0], 4, &[0, 1, 3, 4], &[1, 3, 4, 5]),
+        (&[0.1; 4], 3, &[0, 1, 2], &[1, 2, 3]),
+        (&[0.1; 20], 10_000, &EVERY, &EVERY),
+    ] {
+        for (mode, expected) in [(Mode::Default, first), (Mode::Compat, last)] {
+            let search = SearchParameters { strategy: Strategy::Greedy, ..Default::default() };
+            let parameters =
+                Parameters { mode, search, ranking_subset_size: size, max_iter_num: Some(1), ..Default::default() };
+            // Samples beyond the list are better than before.
+            let error = |index: u32| errors.get(index as usize).copied().unwrap_or(-1.0);
+            let own = |index, quantized| if quantized { 5.0 - error(index) } else { 5.0 };
+            let value = |state: Option<&str>, _| if state.is_some() { 0.5 } else { 1.0 };
+            let asked = run_on(&["a", "b"], HigherBetter, &parameters, value, own);
+            let expected: Vec<SampleIndex> = expected.iter().copied().map(SampleIndex).collect();
+            assert_eq!(asked.ranking[0][0].samples, expected, "{mode:?} {errors:?}");
+        }
+    }
+}
+
+/// All samples of the validation set.
+const EVERY: [u32; 20] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19];
+
+#[test]
+fn a_baseline_for_one_metric_of_two_is_not_believed() {
+    let graph = chain(&["a"]);
+    let metrics = table_metrics(&[("x", HigherBetter), ("y", HigherBetter)]);
+    for mode in [Mode::Default, Mode::Compat] {
+        let evaluator = TableEvaluator::new(|stage, evaluation, published| {
+            if stage == Stage::Calibration {
+                return statistics_answer(evaluation, published, plain_statistics);
+            }
+            let parts = vec![vec![0.7, 0.7], vec![0.4, 0.4]];
+            vec![SampleResult { parts }; evaluation.samples.len()]
+        });
+        let problem = Problem {
+            graph: &graph,
+            calibration: samples(b"calibration", 2),
+            validation: samples(b"validation", 5),
+            baseline: None,
+            metrics: &metrics,
+            labels: None,
+        };
+        let named = |name: &str, baseline_value| MetricParameters { name: name.to_owned(), baseline_value };
+        let parameters =
+            Parameters { mode, metrics: vec![named("x", Some(0.1)), named("y", None)], ..Default::default() };
+        let record = run_ready(run(&evaluator, &problem, &parameters, &Silent)).expect("a conclusion").record;
+        assert_eq!((record.baseline, record.baseline_given), (vec![0.7, 0.4], false), "{mode:?}");
+        assert_eq!(evaluator.batches(Stage::Baseline)[0][0].samples.len(), 5, "the float model is run in full");
+    }
+}
+
+#[test]
 fn a_given_baseline_is_believed_and_ranks_on_a_seeded_part_of_the_samples() {
     let parameters = Parameters { max_iter_num: Some(1), ..with_baseline(1.0) };
     let asked = |seed| {
@@ -208,13 +263,23 @@ fn the_mixed_preset_is_tried_where_asked_and_the_better_of_the_two_goes_on() {
 }
 
 #[test]
-fn a_baseline_of_zero_with_a_relative_limit_has_an_outcome() {
-    let parameters = Parameters { drop_type: DropType::Relative, ..Default::default() };
-    let value = |state: Option<&str>, _: Stage| state.map_or(0.0, |state| state.len() as f64 / 10.0);
-    let asked = run_on(&["a", "b"], HigherWorse, &parameters, value, even);
-    let record = asked.conclusion.expect("a conclusion").record;
-    assert_eq!(record.outcome, Outcome::MetByReverting { reverted: 2, groups: 2 });
-    assert_eq!(record.limits, [0.0]);
+fn a_baseline_of_zero_has_an_outcome() {
+    let reached = |mode, drop_type, maximal_drop| {
+        let parameters = Parameters { mode, drop_type, maximal_drop, ..Default::default() };
+        let value = |state: Option<&str>, _: Stage| state.map_or(0.0, |state| state.len() as f64 / 10.0);
+        let asked = run_on(&["a", "b"], HigherWorse, &parameters, value, even);
+        let record = asked.conclusion.expect("a conclusion").record;
+        (record.outcome, record.limits)
+    };
+    let all = Outcome::MetByReverting { reverted: 2, groups: 2 };
+    assert_eq!(reached(Mode::Default, DropType::Relative, 0.01), (all, vec![0.0]));
+    // For POT a model with nothing left to revert has failed.
+    let failed = Outcome::NotMet { reason: StopReason::EverythingReverted };
+    assert_eq!(reached(Mode::Compat, DropType::Relative, 0.01), (failed, vec![0.0]));
+    let one = Outcome::MetByReverting { reverted: 1, groups: 2 };
+    for mode in [Mode::Default, Mode::Compat] {
+        assert_eq!(reached(mode, DropType::Absolute, 0.15), (one.clone(), vec![0.15]), "{mode:?}");
+    }
 }
 
 #[test]

@@ -100,18 +100,20 @@ fn halved_weights_have_half_the_codes_and_twice_the_scale() {
     let w = b.constant("w", &[2, 3, 1, 1], vec![0.5, -1.27, 0.003, 0.25, 0.5, -0.1]);
     let y = b.op("conv", OpKind::Conv(conv_attributes(1, 1, 0, 1)), &[x, w], &[1, 2, 1, 1]);
     let graph = b.finish(&[y]);
-    let codes = |saturation_fix| {
+    let codes = |saturation_fix, mode| {
         let parameters = QuantizationParameters { saturation_fix: Some(saturation_fix), ..Default::default() };
-        let params = params(&graph, &parameters, Mode::Default, plain_statistics).remove(1);
+        let params = params(&graph, &parameters, mode, plain_statistics).remove(1);
         let weights = graph.constant_input(holdfast_common::graph::OpId(0), 1).and_then(|data| data.as_f32());
         let codes = quantize_weights(weights.expect("weights"), &params).expect("codes");
         (codes.into_iter().collect::<Vec<i8>>(), params.scales)
     };
-    let (plain, scales) = codes(SaturationFix::No);
-    assert_eq!(plain, [50, -127, 0, 64, 127, -25]);
-    let (halved, doubled) = codes(SaturationFix::FirstLayer);
-    assert_eq!(halved, [25, -64, 0, 32, 64, -13]);
-    assert_eq!(doubled, scales.iter().map(|scale| scale * 2.0).collect::<Vec<f32>>());
+    for mode in [Mode::Default, Mode::Compat] {
+        let (plain, scales) = codes(SaturationFix::No, mode);
+        assert_eq!(plain, [50, -127, 0, 64, 127, -25]);
+        let (halved, doubled) = codes(SaturationFix::FirstLayer, mode);
+        assert_eq!(halved, [25, -64, 0, 32, 64, -13]);
+        assert_eq!(doubled, scales.iter().map(|scale| scale * 2.0).collect::<Vec<f32>>());
+    }
 }
 
 #[test]

@@ -13,6 +13,14 @@ fn placed(graph: &Graph) -> Placement {
     place(graph, &QuantizationParameters::default(), Mode::Default).expect("a placement")
 }
 
+/// The placement of the default mode, whose groups are those of compat mode as well.
+fn grouped(graph: &Graph) -> Placement {
+    let placement = placed(graph);
+    let compat = place(graph, &QuantizationParameters::default(), Mode::Compat).expect("a placement");
+    assert_eq!(groups(&placement), groups(&compat));
+    placement
+}
+
 fn activations(placement: &Placement) -> Vec<&str> {
     let name = |site: &QuantizerSite| match site {
         QuantizerSite::Activation { tensor, .. } => Some(tensor.clone().leak() as &str),
@@ -42,7 +50,7 @@ fn operations(placement: &Placement) -> Vec<Vec<&str>> {
 
 #[test]
 fn a_chain_has_one_group_per_convolution() {
-    let placement = placed(&chain(&["a", "b"]));
+    let placement = grouped(&chain(&["a", "b"]));
     let expected = [(vec!["a"], vec!["image", "a.weight"]), (vec!["b"], vec!["a.relu", "b.weight"])];
     assert_eq!(groups(&placement), expected);
     assert_eq!(placement.groups[0].macs, 4 * 4 * 2 * 2 * 9);
@@ -54,7 +62,7 @@ fn a_quantizer_that_feeds_two_convolutions_joins_them() {
     let x = b.input("x", &[1, 2, 4, 4]);
     let one = b.conv("one", x, 2, 3, 1);
     let two = b.conv("two", x, 2, 1, 1);
-    let placement = placed(&b.finish(&[one, two]));
+    let placement = grouped(&b.finish(&[one, two]));
     assert_eq!(groups(&placement), [(vec!["one", "two"], vec!["x", "one.weight", "two.weight"])]);
 }
 
@@ -66,7 +74,7 @@ fn a_residual_addition_joins_the_convolution_that_shares_its_input() {
     let sum = b.add("sum", one, x);
     let r = b.relu("r", sum);
     let two = b.conv("two", r, 2, 3, 1);
-    let placement = placed(&b.finish(&[two]));
+    let placement = grouped(&b.finish(&[two]));
     let expected = [(vec!["one", "sum"], vec!["x", "one.weight", "one"]), (vec!["two"], vec!["r", "two.weight"])];
     assert_eq!(groups(&placement), expected);
 }
@@ -81,7 +89,7 @@ fn a_concatenation_passes_codes_of_unified_quantizers() {
     let pooled = b.max_pool("pooled", both);
     let one = b.conv("one", pooled, 2, 3, 1);
     let two = b.conv("two", left, 2, 3, 1);
-    let placement = placed(&b.finish(&[one, two]));
+    let placement = grouped(&b.finish(&[one, two]));
     let expected = [(vec!["one", "two"], vec!["left", "right", "one.weight", "two.weight"])];
     assert_eq!(groups(&placement), expected);
     assert_eq!(placement.unified, [vec![0, 1]]);
@@ -97,8 +105,9 @@ fn groups_do_not_climb_through_float_operations() {
     let conv = b.conv("conv", a, 2, 3, 1);
     let s = b.unary("s", UnaryKind::Sigmoid, conv);
     let sum = b.add("sum", x, s);
-    let placement = placed(&b.finish(&[sum]));
-    assert_eq!(operations(&placement), [vec!["conv"], vec!["sum"]]);
+    let placement = grouped(&b.finish(&[sum]));
+    let expected = [(vec!["conv"], vec!["a", "conv.weight"]), (vec!["sum"], vec!["x", "s"])];
+    assert_eq!(groups(&placement), expected);
 }
 
 #[test]
@@ -245,6 +254,27 @@ fn depthwise_activations_are_per_channel_only_in_compat_mode_or_when_asked_for()
     assert_eq!(axis(&build(false), &plain, Mode::Compat), Some(1));
     assert_eq!(axis(&build(false), &asked, Mode::Default), Some(1));
     assert_eq!(axis(&build(true), &plain, Mode::Compat), None, "an ordinary convolution reads the same codes");
+}
+
+#[test]
+fn what_reads_the_same_codes_agrees_per_tensor_and_the_preset_chooses_the_symmetry() {
+    let build = |group: usize| {
+        let mut b = GraphBuilder::default();
+        let x = b.input("x", &[1, 4, 4, 4]);
+        let one = b.grouped_conv("one", x, 4, 3, 1, group);
+        let two = b.conv("two", x, 2, 1, 1);
+        b.finish(&[one, two])
+    };
+    for mode in [Mode::Default, Mode::Compat] {
+        for (preset, symmetry) in [(Preset::Performance, Symmetry::Symmetric), (Preset::Mixed, Symmetry::Asymmetric)] {
+            let parameters = QuantizationParameters { preset, ..Default::default() };
+            for group in [1, 4] {
+                let placement = place(&build(group), &parameters, mode).expect("a placement");
+                let site = &placement.sites[0];
+                assert_eq!((site.axis, site.symmetry), (None, symmetry), "{mode:?} {preset:?} {group}");
+            }
+        }
+    }
 }
 
 #[test]
