@@ -101,7 +101,7 @@ def cases(work, quick):
     yield "resnet56", f"{models}/resnet56_cifar10.onnx", "cifar", 0.0005, PER_TENSOR
     yield "efficientnet_lite0, per tensor", f"{models}/efficientnet_lite0.onnx", "imagenet", 0.002, PER_TENSOR
     yield "minilm3", f"{models}/minilm3_banking77.onnx", sentences(), 0.001, []
-    yield "fastestdet", f"{models}/fastestdet_coco.onnx", objects(), 0.005, []
+    yield "fastestdet", f"{models}/fastestdet_coco.onnx", objects(), 0.002, []
 
 
 def sentences():

@@ -112,11 +112,15 @@ impl Builder<'_> {
             return None;
         }
         let constant = op.inputs[1 - input];
-        let values = self.graph.tensor(constant).constant.as_ref()?.as_f32()?;
+        let own = self.graph.tensor(constant).constant.as_ref()?.as_f32()?;
+        let values: Vec<f32> = match self.precision.addend(reader, 1 - input) {
+            Some(corrected) => corrected.to_vec(),
+            None => own.iter().copied().collect(),
+        };
         let shape = self.shape(output);
         let channels = if layout == Layout::ChannelsLast { *shape.get(1)? } else { *shape.last()? };
         let fits = self.shape(op.outputs[0]) == shape && values.len() == channels && channels > 1;
-        (fits && self.is_one_a_channel(constant, shape, layout)).then(|| (reader, values.iter().copied().collect()))
+        (fits && self.is_one_a_channel(constant, shape, layout)).then_some((reader, values))
     }
 
     /// The codes a tensor is wanted in, when nobody wants its floats.
