@@ -66,15 +66,26 @@ pub(super) async fn assess<E: Evaluator>(
     target: usize,
 ) -> Result<Assessment, CoreError> {
     let view = View::new(prober, entering, from, order);
-    let (subset, weight) = subset(prober, &view, target);
+    let (mut subset, weight) = subset(prober, &view, target);
+    let (margins, missing) = match subset.is_empty() {
+        true => (None, None),
+        false => (
+            margins(prober, target, subset.iter().map(|position| view.results[*position])),
+            missing(prober, target, view.results.iter().copied()),
+        ),
+    };
+    if subset.is_empty() {
+        let places = prober.search.by_distance(from).await?;
+        let most = prober.search.parameters.ranking_subset_size;
+        subset = places.into_iter().take(most).map(|place| prober.search.pool.positions[place]).collect();
+        subset.sort_unstable();
+    }
     if prober.search.parameters.search.rank_by == RankBy::Distance {
         let samples = samples_at(prober, subset);
         let after_round = prober.search.record.probes.len();
         let order = distance::rank(prober.search, from, groups, samples, after_round).await?;
         return Ok(Assessment { order, effects: None });
     }
-    let margins = margins(prober, target, subset.iter().map(|position| view.results[*position]));
-    let missing = missing(prober, target, view.results.iter().copied());
     let mut looks: Vec<Look> = groups.iter().map(|group| Look { group: *group, results: BTreeMap::new() }).collect();
 
     let is_large = margins.is_some() && subset.len() > FIRST_LOOK * 3 / 2 && groups.len() > LOOKED_AT_TWICE * 3 / 2;
@@ -236,9 +247,6 @@ fn subset<E: Evaluator>(prober: &Prober<'_, '_, E>, view: &View<'_>, target: usi
         let suffered = by_degradation(metric.orientation(), &float, &now, Mode::Default);
         suffered.into_iter().take(most).map(|index| positions[index]).collect()
     };
-    if chosen.is_empty() {
-        chosen = search.pool.positions.iter().copied().take(most).collect();
-    }
     chosen.sort_unstable();
     (chosen, weight)
 }

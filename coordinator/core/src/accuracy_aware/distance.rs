@@ -55,7 +55,7 @@ mod tests {
     use crate::testing::{
         TableEvaluator, chain, plain_statistics, quantized_groups, run_ready, samples, statistics_answer, table_metrics,
     };
-    use holdfast_common::evaluation::{SampleResult, Want};
+    use holdfast_common::evaluation::{SampleIndex, SampleResult, Want};
     use holdfast_common::metric::Orientation;
 
     /// Three groups: `b` repairs the metric and nothing else, `c` takes most of the distance away, then `a`.
@@ -130,6 +130,43 @@ mod tests {
         for strategy in [Strategy::Greedy, Strategy::Bisect] {
             let record = planted(strategy, RankBy::Distance, Orientation::HigherBetter, false);
             assert_eq!(first_order(&record), "cab");
+        }
+    }
+
+    #[test]
+    fn without_values_of_samples_those_whose_outputs_moved_most_rank_the_groups() {
+        let graph = chain(&["a", "b", "c"]);
+        let metrics = table_metrics(&[("x", Orientation::HigherBetter)]);
+        let moved = [0.1, 0.5, 0.05, 0.9, 0.2];
+        let evaluator = TableEvaluator::new(|stage, evaluation, published| {
+            if stage == Stage::Calibration {
+                return statistics_answer(evaluation, published, plain_statistics);
+            }
+            let quantized = quantized_groups(evaluation, published).unwrap_or_default();
+            let value = if quantized.contains('b') { 0.5 } else { 1.0 };
+            let part = |sample: &SampleIndex| match evaluation.want {
+                // The squared error would say the contrary.
+                Want::Distance => vec![1.0 - moved[sample.0 as usize], moved[sample.0 as usize]],
+                _ => vec![value],
+            };
+            evaluation.samples.iter().map(|sample| SampleResult { parts: vec![part(sample)] }).collect()
+        });
+        let problem = Problem {
+            graph: &graph,
+            calibration: samples(b"calibration", 2),
+            validation: samples(b"validation", 5),
+            baseline: None,
+            metrics: &metrics,
+            labels: None,
+        };
+        for (mode, strategy) in
+            [(Mode::Compat, Strategy::Greedy), (Mode::Default, Strategy::Greedy), (Mode::Default, Strategy::Bisect)]
+        {
+            let search = SearchParameters { strategy, ..Default::default() };
+            let parameters = Parameters { mode, search, ranking_subset_size: 2, ..Default::default() };
+            let record = run_ready(run(&evaluator, &problem, &parameters, &Silent)).expect("a conclusion").record;
+            assert_eq!(record.rankings[0].samples, [SampleIndex(1), SampleIndex(3)], "{mode:?} {strategy:?}");
+            assert_eq!(record.reverted_groups, ["b"]);
         }
     }
 

@@ -127,15 +127,24 @@ impl<E: Evaluator> Measure<'_, E> {
         for results in &answers {
             let mut sum = 0.0;
             for result in results {
-                let part = result.parts.first().map_or(&[][..], Vec::as_slice);
-                let [squared, _] = part else {
-                    return Err(CoreError::Answer { stage, what: "distances", found: part.len(), expected: 2 });
-                };
+                let [squared, _] = both_distances(stage, result)?;
                 sum += squared;
             }
             means.push(sum / results.len() as f64);
         }
         Ok(means)
+    }
+
+    /// Of one candidate, the cosine distance of its outputs to those of the float model that the scheme was made for, for
+    /// each of these samples.
+    pub(super) async fn cosine_distances(
+        &mut self,
+        stage: Stage,
+        candidate: Candidate,
+        samples: &[SampleIndex],
+    ) -> Result<Vec<f64>, CoreError> {
+        let answers = self.ask_for(&Want::Distance, stage, vec![candidate], samples).await?;
+        answers.iter().flatten().map(|result| both_distances(stage, result).map(|[_, cosine]| cosine)).collect()
     }
 
     async fn ask(
@@ -212,4 +221,11 @@ fn check(stage: Stage, answers: &[Vec<SampleResult>], lengths: &[usize], parts: 
         }
     }
     Ok(())
+}
+
+/// The squared and the cosine distance of one sample.
+fn both_distances(stage: Stage, result: &SampleResult) -> Result<[f64; 2], CoreError> {
+    let part = result.parts.first().map_or(&[][..], Vec::as_slice);
+    let found = part.len();
+    part.try_into().map_err(|_| CoreError::Answer { stage, what: "distances", found, expected: 2 })
 }

@@ -13,6 +13,7 @@ use crate::parameters::{Parameters, RankBy};
 use crate::record::{Decision, FrontierRecord, RankingRecord, RoundRecord, RunRecord, StopReason};
 use holdfast_common::Digest;
 use holdfast_common::evaluation::{Candidate, SampleIndex, SampleResult};
+use holdfast_common::metric::Orientation;
 use holdfast_common::scheme::{GroupId, Scheme};
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -167,7 +168,7 @@ impl<E: Evaluator> Search<'_, E> {
         if groups.is_empty() {
             return Ok(VecDeque::new());
         }
-        let samples = self.ranking_subset(state, target);
+        let samples = self.ranking_subset(state, target).await?;
         if self.parameters.search.rank_by == RankBy::Distance {
             let after_round = self.record.rounds.len();
             return Ok(distance::rank(self, &state.reverted, &groups, samples, after_round).await?.into());
@@ -204,18 +205,29 @@ impl<E: Evaluator> Search<'_, E> {
     }
 
     /// The samples that suffered most, ascending, so that contributions fold in sample order.
-    fn ranking_subset(&mut self, state: &State, target: usize) -> Vec<SampleIndex> {
+    async fn ranking_subset(&mut self, state: &State, target: usize) -> Result<Vec<SampleIndex>, CoreError> {
         let orientation = self.goal.orientations[target];
         let (float, quantized) = (&self.pool.float[target], &state.samples[target]);
         let mut chosen = by_degradation(orientation, float, quantized, self.parameters.mode);
         if chosen.is_empty() {
-            self.note("the ranking subset is the first samples of the pool: no sample has a metric of its own");
-            chosen = (0..self.pool.positions.len()).collect();
+            chosen = self.by_distance(&state.reverted).await?;
         }
         chosen.truncate(self.parameters.ranking_subset_size);
         chosen.sort_unstable();
         let samples = &self.measure.problem.validation.samples;
-        chosen.into_iter().map(|index| samples[self.pool.positions[index]]).collect()
+        Ok(chosen.into_iter().map(|index| samples[self.pool.positions[index]]).collect())
+    }
+
+    /// Places in the pool, those first whose outputs a state moves most by cosine distance: what tells samples apart where
+    /// the metric has no value for a single one.
+    pub(super) async fn by_distance(&mut self, reverted: &BTreeSet<GroupId>) -> Result<Vec<usize>, CoreError> {
+        self.note("the ranking subset is the samples whose outputs moved most: no sample has a metric of its own");
+        let all = &self.measure.problem.validation.samples;
+        let samples: Vec<SampleIndex> = self.pool.positions.iter().map(|position| all[*position]).collect();
+        let candidate = self.candidate(reverted);
+        let moved = self.measure.cosine_distances(Stage::Ranking, candidate, &samples).await?;
+        let (still, moved) = (vec![Some(0.0); moved.len()], moved.into_iter().map(Some).collect::<Vec<_>>());
+        Ok(by_degradation(Orientation::HigherWorse, &still, &moved, self.parameters.mode))
     }
 
     /// Writes down what became of a round's candidate.
