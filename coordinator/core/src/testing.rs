@@ -1,6 +1,6 @@
 //! What the tests of this crate share: small graphs by hand, and a way to run futures that never wait.
 
-use crate::accuracy_aware::SampleSet;
+use crate::accuracy_aware::{Problem, SampleSet};
 use crate::evaluator::{Evaluator, EvaluatorError, Stage};
 use holdfast_common::Digest;
 use holdfast_common::dataset::Annotation;
@@ -180,6 +180,18 @@ pub(crate) fn chain(names: &[&str]) -> Graph {
         x = builder.relu(&format!("{name}.relu"), x);
     }
     builder.finish(&[x])
+}
+
+/// Two calibration and five validation samples.
+pub(crate) fn small_problem<'a>(graph: &'a Graph, metrics: &'a [(MetricSpec, Box<dyn Metric>)]) -> Problem<'a> {
+    Problem {
+        graph,
+        calibration: samples(b"calibration", 2),
+        validation: samples(b"validation", 5),
+        baseline: None,
+        metrics,
+        labels: None,
+    }
 }
 
 /// What a [`TableEvaluator`] answers.

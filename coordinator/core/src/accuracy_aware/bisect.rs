@@ -26,7 +26,7 @@ use holdfast_common::evaluation::SampleResult;
 use holdfast_common::scheme::GroupId;
 
 /// How often lighter sets are looked for.
-const EXCHANGES_MAX: usize = 4;
+pub(super) const EXCHANGES_MAX: usize = 4;
 /// Lighter sets asked about at a time.
 const EXCHANGED_AT_ONCE: usize = 6;
 /// Groups of which pairs are considered for exchange.

@@ -8,7 +8,7 @@
 //!    still looks hopeful.
 
 use super::assess::effects_around;
-use super::bisect::{Bisection, Found, telling, with, without};
+use super::bisect::{Bisection, EXCHANGES_MAX, Found, telling, with, without};
 use super::forecast::{Anchor, Chain, Effects, Forecast};
 use super::probe::{Groups, Scan};
 use super::screen::Screen;
@@ -24,8 +24,6 @@ const ASKED_MAX: usize = 8;
 const COMPARED_FROM: usize = 5;
 /// Pairs of groups that are left out together though neither can be alone.
 const PAIRS_MAX: usize = 3;
-/// How often lighter sets are looked for before one is asked about.
-const EXCHANGES_MAX: usize = 4;
 
 impl<E: Evaluator> Bisection<'_, '_, E> {
     /// A set within the limits that contested samples led to, and whether they say that it is none too large; `None` where

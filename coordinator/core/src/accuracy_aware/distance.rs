@@ -47,13 +47,14 @@ pub(super) async fn rank<E: Evaluator>(
 
 #[cfg(test)]
 mod tests {
-    use crate::accuracy_aware::{Problem, run};
+    use crate::accuracy_aware::run;
     use crate::evaluator::Stage;
     use crate::observer::Silent;
     use crate::parameters::{Mode, Parameters, RankBy, SearchParameters, Strategy};
     use crate::record::RunRecord;
     use crate::testing::{
-        TableEvaluator, chain, plain_statistics, quantized_groups, run_ready, samples, statistics_answer, table_metrics,
+        TableEvaluator, chain, plain_statistics, quantized_groups, run_ready, small_problem, statistics_answer,
+        table_metrics,
     };
     use holdfast_common::evaluation::{SampleIndex, SampleResult, Want};
     use holdfast_common::metric::Orientation;
@@ -83,14 +84,7 @@ mod tests {
             };
             vec![SampleResult { parts: vec![part] }; evaluation.samples.len()]
         });
-        let problem = Problem {
-            graph: &graph,
-            calibration: samples(b"calibration", 2),
-            validation: samples(b"validation", 5),
-            baseline: None,
-            metrics: &metrics,
-            labels: None,
-        };
+        let problem = small_problem(&graph, &metrics);
         let search = SearchParameters { strategy, rank_by, ..Default::default() };
         let parameters = Parameters { search, ..Default::default() };
         let conclusion = run_ready(run(&evaluator, &problem, &parameters, &Silent)).expect("a conclusion");
@@ -151,14 +145,7 @@ mod tests {
             };
             evaluation.samples.iter().map(|sample| SampleResult { parts: vec![part(sample)] }).collect()
         });
-        let problem = Problem {
-            graph: &graph,
-            calibration: samples(b"calibration", 2),
-            validation: samples(b"validation", 5),
-            baseline: None,
-            metrics: &metrics,
-            labels: None,
-        };
+        let problem = small_problem(&graph, &metrics);
         for (mode, strategy) in
             [(Mode::Compat, Strategy::Greedy), (Mode::Default, Strategy::Greedy), (Mode::Default, Strategy::Bisect)]
         {

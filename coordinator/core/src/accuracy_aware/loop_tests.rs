@@ -5,14 +5,15 @@
 //! compat traces are POT's own; the default traces follow from "never worse than the best state seen, no evaluation
 //! repeated".
 
-use super::{Conclusion, Problem, run};
+use super::{Conclusion, run};
 use crate::error::CoreError;
 use crate::evaluator::Stage;
 use crate::observer::Silent;
 use crate::parameters::{Mode, Parameters, QuantizationParameters, SaturationFix, SearchParameters, Strategy};
 use crate::record::{Outcome, StopReason};
 use crate::testing::{
-    TableEvaluator, chain, plain_statistics, quantized_groups, run_ready, samples, statistics_answer, table_metrics,
+    TableEvaluator, chain, plain_statistics, quantized_groups, run_ready, small_problem, statistics_answer,
+    table_metrics,
 };
 use holdfast_common::evaluation::SampleResult;
 use holdfast_common::metric::Orientation::HigherBetter;
@@ -88,14 +89,7 @@ fn trace(table: &Table, parameters: Parameters) -> Result<Trace, CoreError> {
         let parts = values.iter().map(|value| vec![*value, 1.0]).collect();
         vec![SampleResult { parts }; evaluation.samples.len()]
     });
-    let problem = Problem {
-        graph: &graph,
-        calibration: samples(b"calibration", 2),
-        validation: samples(b"validation", 5),
-        baseline: None,
-        metrics: &metrics,
-        labels: None,
-    };
+    let problem = small_problem(&graph, &metrics);
     let conclusion = run_ready(run(&evaluator, &problem, &parameters, &Silent))?;
     let published = evaluator.published.lock().expect("no test thread panicked").clone();
     let states = |stage| -> Vec<String> {

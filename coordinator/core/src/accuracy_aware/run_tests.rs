@@ -10,7 +10,8 @@ use crate::parameters::{
 };
 use crate::record::{Decision, Outcome, StopReason};
 use crate::testing::{
-    TableEvaluator, chain, plain_statistics, quantized_groups, run_ready, samples, statistics_answer, table_metrics,
+    TableEvaluator, chain, plain_statistics, quantized_groups, run_ready, samples, small_problem, statistics_answer,
+    table_metrics,
 };
 use holdfast_common::evaluation::{Evaluation, SampleIndex, SampleResult};
 use holdfast_common::metric::Orientation::{self, HigherBetter, HigherWorse};
@@ -173,14 +174,7 @@ fn a_baseline_for_one_metric_of_two_is_not_believed() {
             let parts = vec![vec![0.7, 0.7], vec![0.4, 0.4]];
             vec![SampleResult { parts }; evaluation.samples.len()]
         });
-        let problem = Problem {
-            graph: &graph,
-            calibration: samples(b"calibration", 2),
-            validation: samples(b"validation", 5),
-            baseline: None,
-            metrics: &metrics,
-            labels: None,
-        };
+        let problem = small_problem(&graph, &metrics);
         let named = |name: &str, baseline_value| MetricParameters { name: name.to_owned(), baseline_value };
         let parameters =
             Parameters { mode, metrics: vec![named("x", Some(0.1)), named("y", None)], ..Default::default() };
